@@ -1,0 +1,281 @@
+"""Everything a user can say, as plain dataclasses: one class for each part, one line of help under each field.
+
+Hydra composes a `Config` from `conf/`, a recipe and the command line; `rules.py` then fills what was left open.
+`setting()` marks what is special about a field:
+
+    counts=False        never part of a fingerprint: the output does not depend on it
+    neutral=VALUE       left out of fingerprints while it has this value, so that a new field voids no cache
+    choices=(...)       the only values allowed
+    at_least=N          the smallest value allowed
+    approximates=True   supplied by the hardware preset although it changes what is learned
+"""
+
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+
+def setting(default: Any = MISSING, **marks: Any) -> Any:
+    """A field with marks; lists, dictionaries and parts are copied for each instance."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=marks)
+    return field(default=default, metadata=marks)
+
+
+@dataclass
+class Model:
+    """Which weights to start from."""
+
+    name: str = ""
+    """Hub id, folder, or `embedded:tiny`."""
+    revision: str | None = None
+    """Commit of the hub repository; empty takes the newest one in the local cache."""
+
+
+@dataclass
+class Hardware:
+    """How to fit the run on a machine. The second half changes what is learned, and the plan says so."""
+
+    name: str = setting("", counts=False)
+    """The preset."""
+    chosen: str = setting("", counts=False)
+    """Why `hardware=auto` took this preset."""
+    memory_gb: float = setting(0.0, counts=False)
+    """Memory of one accelerator in GB (10^9 bytes); 0 means none, the run stays on the CPU."""
+    per_device_train_batch_size: int = setting(1, counts=False, at_least=1)
+    """Largest micro-batch in rows; accumulation makes up the rest of `train.batch_size`."""
+    per_device_eval_batch_size: int = setting(16, counts=False, at_least=1)
+    """Rows scored or generated at once."""
+    activation_checkpointing: bool = setting(False, counts=False)
+    """Recompute activations in the backward pass: about a third slower, far less memory."""
+    attn_implementation: str = setting("sdpa", counts=False)
+    """Attention kernel, in the words of transformers."""
+    dataloader_num_workers: int = setting(0, counts=False, at_least=0)
+    """Processes that feed the trainer."""
+    quantization_bits: str = setting("none", counts=False, choices=("none", "8", "4"), approximates=True)
+    """Bits of the frozen base where `quantization.bits=auto`."""
+    dtype: str = setting("float32", choices=("float32", "bfloat16", "float16"), approximates=True)
+    """Precision of the base's weights and of the arithmetic."""
+    optim: str = setting("adamw_torch", approximates=True)
+    """Optimizer implementation, in the words of transformers."""
+    max_length: int | None = setting(None, counts=False, approximates=True)
+    """Cap on `data.max_length`, in tokens."""
+    lora_r: int | None = setting(None, counts=False, approximates=True)
+    """Rank where neither the recipe nor the command line sets `lora.r`."""
+
+
+@dataclass
+class Data:
+    """What to learn from."""
+
+    path: str | None = setting(None, counts=False)
+    """A file (.jsonl, .json), a folder of Python code for `format: python`, or `embedded:dates`. Its bytes count."""
+    format: str = setting("auto", choices=("auto", "alpaca", "qa", "chat", "prompt_completion", "python"))
+    """How a row becomes messages; `auto` looks at the rows' columns."""
+    limit: int | None = setting(None, neutral=None, at_least=1)
+    """Use only the first rows."""
+    max_length: int = setting(2048, at_least=8)
+    """Longest row in tokens, capped by `hardware.max_length`."""
+    overlong: str = setting("drop", choices=("drop", "error"))
+    """What happens to a longer row: `drop` counts it, `error` stops."""
+    held_out: float = setting(0.1, at_least=0)
+    """Rows kept away from training for evaluation: a share below 1, a number of rows from 1 on."""
+    seed: int = 42
+    """Seed of the choice of held-out rows."""
+
+
+@dataclass
+class Lora:
+    """The adapter, in the words of PEFT's `LoraConfig`."""
+
+    r: int | None = setting(None, at_least=1)
+    """Rank; open: `hardware.lora_r`, else 8."""
+    lora_alpha: float | None = setting(None)
+    """Scale; open: `2 * r`, so that a sweep over `r` does not also sweep the scale."""
+    lora_dropout: float = setting(0.0, at_least=0)
+    """Share of the adapter's inputs dropped in training."""
+    target_modules: list[str] = setting(["all-linear"])
+    """Names of the modules that get an adapter, or `[all-linear]`."""
+    use_dora: bool = setting(False, neutral=False)
+    """Learn the magnitude of each weight column apart from its direction."""
+    use_rslora: bool = setting(False, neutral=False)
+    """Scale by `alpha / sqrt(r)` instead of `alpha / r`."""
+
+
+@dataclass
+class Quantization:
+    """How the frozen base is stored while it is trained."""
+
+    bits: str = setting("auto", choices=("auto", "none", "8", "4"))
+    """4 (NF4, double quantisation), 8 (LLM.int8), none, or auto: the preset's."""
+
+
+@dataclass
+class Train:
+    """The training run, in the words of TRL's `SFTConfig`."""
+
+    learning_rate: float | None = setting(None)
+    """Peak rate; open: the method's, 2e-4 for an adapter."""
+    num_train_epochs: float = setting(3.0, at_least=0)
+    """Passes over the rows."""
+    max_steps: int = setting(-1, neutral=-1)
+    """Stop after so many optimizer steps; -1 leaves it to `num_train_epochs`."""
+    batch_size: int = setting(16, at_least=1)
+    """Rows for each optimizer step, whatever the machine."""
+    lr_scheduler_type: str = "cosine"
+    """Shape of the learning rate."""
+    warmup_steps: float = setting(0.03, at_least=0)
+    """Steps of rising rate; below 1 a share of all steps."""
+    weight_decay: float = setting(0.0, at_least=0)
+    """AdamW's decay."""
+    max_grad_norm: float = setting(1.0, at_least=0)
+    """Gradients are clipped to this norm."""
+    seed: int = 42
+    """Seed of row order, adapter start and dropout."""
+    logging_steps: float = setting(10, counts=False, at_least=0)
+    """Steps between two reports; below 1 a share of all steps."""
+    save_steps: float = setting(0.1, counts=False, at_least=0)
+    """Steps between two checkpoints; below 1 a share of all steps."""
+    save_total_limit: int = setting(2, counts=False, at_least=1)
+    """Checkpoints kept while training; they are removed once the adapter is complete."""
+    extra: dict[str, Any] = setting({}, neutral={})
+    """Other fields of TRL's `SFTConfig`, passed through."""
+
+
+@dataclass
+class Merge:
+    """Adapter into base, and the proof that nothing changed."""
+
+    verify_rows: int = setting(8, at_least=1)
+    """Held-out rows on which merged and adapter logits are compared."""
+    tolerance: float | None = setting(None, neutral=None)
+    """Largest logit difference allowed, relative to the largest logit; open: 1e-4 in float32, 0.05 in 16 bits."""
+
+
+@dataclass
+class Evaluate:
+    """How base and tuned model are scored on the held-out rows."""
+
+    limit: int | None = setting(200, at_least=1)
+    """Score only the first held-out rows."""
+    metrics: list[str] = setting(["exact_match"])
+    """Besides loss and perplexity: `exact_match`, by greedy generation."""
+    max_new_tokens: int = setting(256, at_least=1)
+    """Longest generated answer, in tokens."""
+    headline: str = setting("", counts=False)
+    """The metric that ranks a sweep; open: the first of `metrics`, else `loss`."""
+
+
+@dataclass
+class Serve:
+    """The server for the merged model."""
+
+    engine: str = setting("transformers", choices=("transformers", "vllm"))
+    """`transformers` (`transformers serve`) or `vllm`."""
+    host: str = setting("127.0.0.1", counts=False)
+    """Loopback address to bind."""
+    port: int = setting(8000, counts=False, at_least=0)
+    """Port of `stage=serve`; 0 takes a free one. The bounded check always takes a free one."""
+    python: str | None = setting(None, counts=False)
+    """Interpreter of another environment that holds the engine; open: this one."""
+    startup_timeout: float = setting(600.0, counts=False, at_least=1)
+    """Seconds until the first real answer."""
+    max_tokens: int = setting(64, at_least=1)
+    """Length of the check's answer."""
+    max_model_len: int | None = setting(None, neutral=None, at_least=8)
+    """vLLM: longest prompt and answer together; open: `data.max_length` plus `evaluate.max_new_tokens`."""
+    gpu_memory_utilization: float = setting(0.9, counts=False)
+    """vLLM: share of the card it may take."""
+    tensor_parallel_size: int = setting(1, counts=False, at_least=1)
+    """vLLM: cards for one model."""
+    enforce_eager: bool = setting(False, counts=False)
+    """vLLM: no CUDA graphs; slower, starts faster."""
+
+
+@dataclass
+class Stage:
+    """How far to go."""
+
+    until: str = setting("serve", counts=False)
+    """The last stage; what it needs is run first."""
+    stay: bool = setting(False, counts=False)
+    """Keep the server up until Ctrl-C."""
+
+
+@dataclass
+class Mlflow:
+    """MLflow's sub-key of `tracking`."""
+
+    enabled: bool = setting(False, counts=False)
+    """Log to MLflow."""
+    uri: str | None = setting(None, counts=False)
+    """Tracking server; open: `MLFLOW_TRACKING_URI`, else `sqlite` under `output_dir`."""
+    experiment: str = setting("sft_runner", counts=False)
+    """MLflow experiment."""
+
+
+@dataclass
+class Tracking:
+    """Who is told; one sub-key for each tracker, so that several compose."""
+
+    mlflow: Mlflow = field(default_factory=Mlflow)
+    """MLflow."""
+
+
+@dataclass
+class Config:
+    """One run, as written."""
+
+    name: str = setting("", counts=False)
+    """Name of the run; open: the recipe's, else `run`."""
+    output_dir: str = setting("outputs", counts=False)
+    """Where everything goes."""
+    dry_run: bool = setting(False, counts=False)
+    """Print the plan and stop."""
+    force: list[str] = setting([], counts=False)
+    """Stages to run again although their output is there, such as `[evaluate]`."""
+    model: Model = field(default_factory=Model)
+    """Which weights to start from."""
+    hardware: Hardware = field(default_factory=Hardware)
+    """How to fit the run on a machine."""
+    data: Data = field(default_factory=Data)
+    """What to learn from."""
+    lora: Lora = field(default_factory=Lora)
+    """The adapter."""
+    quantization: Quantization = field(default_factory=Quantization)
+    """How the frozen base is stored."""
+    train: Train = field(default_factory=Train)
+    """The training run."""
+    merge: Merge = field(default_factory=Merge)
+    """Adapter into base."""
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    """How it is scored."""
+    serve: Serve = field(default_factory=Serve)
+    """The server."""
+    stage: Stage = field(default_factory=Stage)
+    """How far to go."""
+    tracking: Tracking = field(default_factory=Tracking)
+    """Who is told."""
+
+
+def build(kind: type[Any], values: dict[str, Any]) -> Any:
+    """The dataclass `kind` from nested plain values, the inverse of `dataclasses.asdict`."""
+    hints = get_type_hints(kind)
+    parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    return kind(**{k: build(parts[k], v) if k in parts else v for k, v in values.items()})
+
+
+def flatten(part: Any, prefix: str = "") -> dict[str, tuple[Any, dict[str, Any]]]:
+    """`{"lora.r": (value, marks)}` for every setting below a dataclass."""
+    found: dict[str, tuple[Any, dict[str, Any]]] = {}
+    for item in fields(part):
+        value = getattr(part, item.name)
+        if is_dataclass(value):
+            found |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            found[prefix + item.name] = (value, dict(item.metadata))
+    return found
+
+
+def optional(hint: Any) -> bool:
+    """Whether a type allows null."""
+    return type(None) in get_args(hint)

@@ -1,0 +1,93 @@
+"""Everything that can go wrong, as one small tree.
+
+    SftError                the family: message, hint, exit code
+    ├── StageFailed     1   a stage (or the check inside it) failed; the same command resumes
+    ├── UserError       2   what the user wrote cannot run
+    │   ├── UnknownName 2   a key or a choice that does not exist, with a suggestion
+    │   ├── DataError   2   a data file or a row that cannot be used
+    │   └── UserErrors  2   several of them, shown at once
+    └── MachineError    3   the machine lacks something: a model, a package, a port, memory
+
+Messages speak the user's words: the key, the file and line or the row. The hint says what to do.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class SftError(Exception):
+    """A failure that is explained to the user instead of shown as a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def show(self) -> str:
+        """The text for the terminal: one line for the message, one for the hint."""
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _revive, (type(self), self.message, self.hint)
+
+
+class StageFailed(SftError):
+    """A stage could not finish."""
+
+
+class UserError(SftError):
+    """The recipe, the command line or the data cannot run as written."""
+
+    exit_code = 2
+
+
+class UnknownName(UserError):
+    """A name that does not exist; the closest existing one is suggested."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str], where: str = "") -> None:
+        known = sorted(set(known))
+        super().__init__(f"{where}{what} '{name}' does not exist", suggestion(name, known))
+
+
+class DataError(UserError):
+    """A data file or one of its rows cannot be used."""
+
+
+class UserErrors(UserError):
+    """All mistakes of one command, so that they can be mended in one go."""
+
+    def __init__(self, errors: Sequence[UserError]) -> None:
+        super().__init__("\n".join(error.show() for error in errors))
+        self.errors = tuple(errors)
+
+
+class MachineError(SftError):
+    """The machine lacks something that the run needs."""
+
+    exit_code = 3
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """A hint that names the closest of `known`, or lists them when none is close."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    shown = ", ".join(known[:20])
+    return f"known: {shown}{' ...' if len(known) > 20 else ''}" if known else ""
+
+
+def raise_all(errors: Sequence[UserError]) -> None:
+    """Raise nothing, the one error, or all of them together."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise UserErrors(errors)
+
+
+def _revive(kind: type[SftError], message: str, hint: str) -> SftError:
+    """Rebuild an error in another process; subclasses with other signatures are not called again."""
+    error = kind.__new__(kind)
+    SftError.__init__(error, message, hint)
+    return error

@@ -1,0 +1,108 @@
+"""Where a model's files are, found without loading anything and without a network.
+
+A model is named `embedded:tiny`, by a folder, or by a hub id with an optional commit. Stages always load from the
+local folder that `locate` returns, so what a fingerprint saw is what is loaded.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from sft_runner.config.schema import Model
+from sft_runner.errors import MachineError, UserError
+
+EMBEDDED = Path(__file__).parents[1] / "embedded"
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",  # names the end-of-turn tokens
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model on this machine."""
+
+    folder: Path | None
+    """Folder with `config.json`, tokenizer and weights; None while a hub model is not in the cache."""
+    commit: str | None
+    """Commit of a hub model; None for folders, whose bytes are hashed instead."""
+    local: bool
+    """Whether it is a folder of the user's or of the package, not a hub model."""
+
+
+def locate(model: Model) -> ModelFiles:
+    """Find a model's folder. Raises `UserError` for a folder that is not there or not loadable."""
+    if model.name.startswith("embedded:"):
+        return ModelFiles(_checked(EMBEDDED / model.name.removeprefix("embedded:"), model.name), None, True)
+    path = Path(model.name).expanduser()
+    if path.is_dir():
+        return ModelFiles(_checked(path.resolve(), model.name), None, True)
+    if model.name.startswith((".", "/", "~")) or model.name.count("/") != 1:
+        raise UserError(
+            f"model.name: there is no folder '{model.name}'",
+            "give a folder, or a hub id such as Qwen/Qwen2.5-1.5B-Instruct",
+        )
+    cached = hub_cache() / f"models--{model.name.replace('/', '--')}"
+    pinned = model.revision if model.revision and len(model.revision) == 40 else None
+    commit = pinned or _reference(cached, model.revision or "main")
+    folder = cached / "snapshots" / commit if commit else None
+    if folder is None or not (folder / "config.json").is_file():
+        return ModelFiles(None, commit, False)
+    return ModelFiles(_checked(folder, model.name), commit, False)
+
+
+def require(model: Model) -> Path:
+    """The folder of a model that must be here now. Raises `MachineError` in one line where it is not."""
+    found = locate(model)
+    if found.folder is None:
+        raise MachineError(
+            f"model.name: {model.name} is not in the hub cache {hub_cache()}",
+            "fetch it where there is a network (hf download "
+            f"{model.name}), give a folder with model.name=DIR, or try the embedded model with model=tiny",
+        )
+    return found.folder
+
+
+def hub_cache() -> Path:
+    """The hub's cache folder, as the hub client sees it."""
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _reference(cached: Path, name: str) -> str | None:
+    """The commit that a branch or tag pointed to when it was fetched."""
+    file = cached / "refs" / name
+    return file.read_text().strip() if file.is_file() else None
+
+
+def _checked(folder: Path, name: str) -> Path:
+    """The folder, if it is a model that loads without running code of its own."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(f"model.name: '{name}' has no config.json", "give the folder of a transformers model")
+    try:
+        values = json.loads(config.read_text())
+    except ValueError as error:
+        raise UserError(f"model.name: {config} is not JSON: {error}", "fetch the model again") from None
+    if "auto_map" in values:
+        raise UserError(
+            f"model.name: '{name}' asks for code of its own (auto_map in config.json), which is never run",
+            "choose a model that transformers knows itself",
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"model.name: '{name}' has no .safetensors weights",
+            "other weight files can hold code; convert it to safetensors",
+        )
+    return folder
