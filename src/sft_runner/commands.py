@@ -1,0 +1,95 @@
+"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`."""
+
+import argparse
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from sft_runner.config import schema, sources
+from sft_runner.errors import suggestion
+from sft_runner.runs import runs
+
+
+def recipes(arguments: list[str]) -> int:
+    """List the recipes, the user's own first."""
+    _parser("recipes", recipes).parse_args(arguments)
+    for name, recipe in sources.recipes().items():
+        told = recipe.error.message if recipe.error else recipe.header.get("goal", "")
+        print(f"{name:<14}  {told}")
+        if command := recipe.header.get("command"):
+            print(f"{'':<14}  {command}")
+    return 0
+
+
+def keys(arguments: list[str]) -> int:
+    """List every key, or those of one part, with its default and its meaning."""
+    parser = _parser("keys", keys)
+    parser.add_argument("part", nargs="?", default="", help="such as lora, train.learning_rate")
+    part = parser.parse_args(arguments).part
+    shown = [
+        entry
+        for entry in described(schema.Config)
+        if entry[0] == part or entry[0].startswith(f"{part}." if part else "")
+    ]
+    for key, default, choices, text in shown:
+        print(f"{key + '=' + default:<46}  {text}{f' [{choices}]' if choices else ''}")
+    if not shown:
+        print(f"no key '{part}'; {suggestion(part, [key for key, *_ in described(schema.Config)])}")
+    return 0 if shown else 2
+
+
+def models(arguments: list[str]) -> int:
+    """List what has been trained and merged, the newest first."""
+    parser = _parser("models", models)
+    parser.add_argument("--output-dir", default="outputs", help="where the runs are")
+    folder = Path(parser.parse_args(arguments).output_dir)
+    found = 0
+    for path, state in runs(folder):
+        if not (path / "model").exists():
+            continue
+        found += 1
+        numbers = ", ".join(
+            f"{key} {value:.3g}" for key, value in state.get("metrics", {}).items() if key.startswith("tuned.")
+        )
+        print(f"{state['name']:<14}  {state['started'][:16].replace('T', ' ')}  {path / 'model'}  {numbers}")
+    if not found:
+        print(f"no model in {folder} yet; try: python -m sft_runner recipe=quickstart")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"recipes": recipes, "keys": keys, "models": models}
+
+
+def described(part: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Key, default, choices and help of every setting, read from the schema's own source."""
+    texts = _help(part)
+    instance = part()
+    for item in fields(part):
+        value = getattr(instance, item.name)
+        if is_dataclass(value):
+            yield from described(type(value), f"{prefix}{item.name}.")
+        else:
+            default = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            yield prefix + item.name, default, "|".join(item.metadata.get("choices", ())), texts.get(item.name, "")
+
+
+def _help(part: type[Any]) -> dict[str, str]:
+    """The docstring line under each field of a dataclass."""
+    body = ast.parse(inspect.getsource(part)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for statement, after in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(after, ast.Expr)
+        ):
+            found[statement.target.id] = str(ast.literal_eval(after.value))
+    return found
+
+
+def _parser(name: str, command: Callable[[list[str]], int]) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"sft-runner {name}", description=command.__doc__)

@@ -1,0 +1,141 @@
+"""Where configuration comes from: the user's own `./conf` and `./recipes` first, then the shipped ones.
+
+`conf/` is put on Hydra's search path by a plugin. Recipes are stored one by one, so that they need no package header,
+and so that a broken one stops only the run that asks for it.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from sft_runner import hardware
+from sft_runner.config.schema import Config
+from sft_runner.errors import UserError
+
+PACKAGE = Path(__file__).parents[1]
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as it lies on disk."""
+
+    path: Path
+    """Its file."""
+    values: dict[str, Any] | None
+    """What it says; None where it is broken."""
+    error: UserError | None
+    """What is wrong with it."""
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The comment at its top: `# goal: ...` and so on."""
+        lines = (line[1:].strip() for line in self.path.read_text(errors="replace").splitlines() if line[:1] == "#")
+        return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines) if value}
+
+
+def folders(name: str) -> list[Path]:
+    """The folders called `name` (`conf` or `recipes`), the user's own first."""
+    shipped = PACKAGE / name  # in a wheel
+    if not shipped.is_dir() or (PACKAGE.parents[1] / "pyproject.toml").is_file():
+        shipped = PACKAGE.parents[1] / name  # in a source checkout
+    found = dict.fromkeys(path.resolve() for path in (Path.cwd() / name, shipped))
+    return [folder for folder in found if folder.is_dir()]
+
+
+@cache
+def recipes() -> dict[str, RecipeFile]:
+    """All recipes by name; of two with one name the user's own is taken."""
+    found: dict[str, RecipeFile] = {}
+    for folder in folders("recipes"):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, _read(path))
+    return found
+
+
+def options(group: str) -> list[str]:
+    """The names a group can take, such as `rtx3060` for `hardware`."""
+    if group == "recipe":
+        return sorted(recipes())
+    names = {path.stem for folder in folders("conf") for path in (folder / group).glob("*.yaml")}
+    return sorted(names | ({"auto"} if group == "hardware" else set()))
+
+
+def groups() -> list[str]:
+    """The names of all groups."""
+    found = {path.name for folder in folders("conf") for path in folder.iterdir() if path.is_dir()}
+    return sorted((found | {"recipe"}) - {"local"})
+
+
+@cache
+def register() -> None:
+    """Tell Hydra about the schema, the recipes, `hardware=auto` and the folders; once in a process."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=_opened(Config))
+    store.store(group="hardware", name="auto", node=_detected_hardware())
+    for name, recipe in recipes().items():
+        if recipe.values is not None:
+            store.store(group="recipe", name=name, package="_global_", node=recipe.values)
+    Plugins.instance().register(ConfigFolders)
+
+
+class ConfigFolders(SearchPathPlugin):
+    """Puts every `conf/` folder on Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in folders("conf"):
+            search_path.append("sft_runner", f"file://{folder}")
+
+
+def warn_of_broken() -> None:
+    """Say on stderr which recipes cannot be read; nobody asked for them, so nothing stops."""
+    for recipe in recipes().values():
+        if recipe.error:
+            print(f"warning: {recipe.error.message}; the recipe is left out", file=sys.stderr)
+
+
+def _read(path: Path) -> RecipeFile:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        hint = "check the indentation, the colons and the quotes there"
+        return RecipeFile(path, None, UserError(f"{shown(path)}, line {line}: not valid YAML: {error.problem}", hint))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return RecipeFile(path, None, UserError(f"{shown(path)}: not valid YAML: {error}", "save it as UTF-8 text"))
+    if not isinstance(values, dict):
+        error = UserError(f"{shown(path)}: a recipe is a mapping of keys to values", "see recipes/quickstart.yaml")
+        return RecipeFile(path, None, error)
+    return RecipeFile(path, values, None)
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _detected_hardware() -> dict[str, Any]:
+    """The preset that fits this machine, as the node behind `hardware=auto`."""
+    name, reason = hardware.detect()
+    for folder in folders("conf"):
+        path = folder / "hardware" / f"{name}.yaml"
+        if path.is_file():
+            return {**yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader), "chosen": reason}
+    raise UserError(f"hardware: the preset '{name}' is missing", "reinstall sft_runner, or choose another preset")
+
+
+def _opened(kind: type[Any]) -> Any:
+    """The schema with its free dictionaries open, so that `train.extra={neftune_noise_alpha: 5}` can be given."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.structured(kind)
+    node.train.extra._set_flag("struct", False)
+    return node

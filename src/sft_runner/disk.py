@@ -1,0 +1,65 @@
+"""Writing so that a crash between any two lines leaves either the old file or the new one, never half of one."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sft_runner.errors import MachineError
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write `values` aside, sync, rename, sync the folder."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        with open(aside, "w", encoding="utf-8") as file:
+            json.dump(values, file, indent=1, ensure_ascii=False, default=str)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        sync_folder(path.parent)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_and_hash(path: Path) -> dict[str, Any]:
+    """Bring a file's bytes to the disk; its size in bytes and its SHA-256."""
+    with explained(path), open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return {"size": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full disk and a missing permission into a line that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space, or set output_dir to another disk; the same command then goes on"
+            raise MachineError(f"{path.parent}: no space left on the disk", hint) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MachineError(
+                f"{path}: cannot be written: {error.strerror}", "set output_dir to another folder"
+            ) from error
+        raise

@@ -1,0 +1,226 @@
+"""From a settled run to ordered steps: which stages run, which are cached, which go on, and why.
+
+Pure: reads the disk, writes nothing, imports nothing heavy, and prints itself.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft_runner.config.run import Run
+from sft_runner.data.files import check, source_files
+from sft_runner.errors import UserError, raise_all
+from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
+from sft_runner.hardware import fit
+from sft_runner.model.files import locate
+from sft_runner.stages import STAGES
+from sft_runner.stages.checkpoints import latest
+from sft_runner.store import Store
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a plan."""
+
+    stage: str
+    """Its name."""
+    action: str
+    """`run`, `cached` or `resume`."""
+    fingerprint: str
+    """What identifies its output."""
+    why: str
+    """The reason for the action."""
+    ingredients: Ingredients
+    """What the fingerprint was made of."""
+    manifest: Mapping[str, Any] | None = None
+    """The manifest of a cached stage."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one command will do."""
+
+    run: Run
+    """The settled run."""
+    output_dir: Path
+    """Absolute path of `output_dir`."""
+    steps: tuple[Step, ...]
+    """The stages in order."""
+    facts: tuple[str, ...] = field(default=())
+    """Lines on rows, steps and fit."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(step.action == "cached" for step in self.steps)
+
+    def __str__(self) -> str:
+        return "\n".join([self.title(), *self.table(), *(f"  {fact}" for fact in self.facts)])
+
+    def title(self) -> str:
+        """One line that names the run."""
+        config, choices = self.run.config, self.run.choices
+        parts = [
+            config.name,
+            config.model.name,
+            f"{choices.get('method', 'lora')} r={config.lora.r}",
+            config.hardware.name,
+        ]
+        return " · ".join(parts)
+
+    def table(self) -> list[str]:
+        """One line for each stage."""
+        width = max(len(step.stage) for step in self.steps)
+        return [f"  {s.stage:<{width}}  {s.action:<6}  {s.fingerprint[:12]}  {s.why}".rstrip() for s in self.steps]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan for `plan.json`."""
+        return {
+            "title": self.title(),
+            "steps": [
+                {"stage": s.stage, "action": s.action, "fingerprint": s.fingerprint, "why": s.why} for s in self.steps
+            ],
+            "decisions": [vars(decision) for decision in self.run.decisions],
+            "facts": list(self.facts),
+        }
+
+
+def plan(run: Run) -> Plan:
+    """Plan a run. Raises `UserError` for data or a model that cannot be used, all at once."""
+    config = run.config
+    files = _sources(run)
+    output_dir = Path(config.output_dir).expanduser().resolve()
+    store, hashes = Store(output_dir), Hashes()
+    steps: dict[str, Step] = {}
+    for name in wanted(config.stage.until):
+        inputs = {stage: step.fingerprint for stage, step in steps.items()}
+        ingredients = gather(STAGES[name], config, inputs, files, hashes)
+        steps[name] = _step(name, ingredients, store, steps, name in config.force)
+    hashes.save()
+    return Plan(run, output_dir, tuple(steps.values()), tuple(_facts(run, steps)))
+
+
+def wanted(until: str) -> list[str]:
+    """The stages that `until` needs, in order. Serving needs the evaluation too: its gates say what is fit to serve."""
+    needed: set[str] = set()
+    queue = [until, "evaluate"] if until == "serve" else [until]
+    while queue:
+        name = queue.pop()
+        needed.add(name)
+        queue += STAGES[name].inputs
+    return [name for name in STAGES if name in needed]
+
+
+def _sources(run: Run) -> list[Path]:
+    """The data files; mistakes in data and model are told together."""
+    errors: list[UserError] = []
+    files: list[Path] = []
+    try:
+        files = source_files(run.config.data)
+        check(run.config.data)
+    except UserError as error:
+        errors.append(error)
+    try:
+        locate(run.config.model)
+    except UserError as error:
+        errors.append(error)
+    raise_all(errors)
+    return files
+
+
+def _step(name: str, ingredients: Ingredients, store: Store, before: Mapping[str, Step], forced: bool) -> Step:
+    fingerprint = ingredients.fingerprint()
+    manifest = store.find(name, fingerprint)
+    unresolved = ingredients.model == UNRESOLVED
+    if manifest and not forced and not unresolved:
+        made = str(manifest.get("created", ""))[:16].replace("T", " ")
+        return Step(name, "cached", fingerprint, f"made {made}", ingredients, manifest)
+    sealed = latest(store.partial(name, fingerprint) / "checkpoints") if "checkpoints" in STAGES[name].keeps else None
+    if sealed:
+        return Step(name, "resume", fingerprint, f"from step {sealed[0]}", ingredients)
+    if manifest and forced:
+        return Step(name, "run", fingerprint, "force", ingredients)
+    if unresolved:
+        return Step(name, "run", fingerprint, "the model is not on this machine yet", ingredients)
+    return Step(name, "run", fingerprint, _why(name, ingredients, store, before), ingredients)
+
+
+def _why(name: str, new: Ingredients, store: Store, before: Mapping[str, Step]) -> str:
+    """The difference to the nearest output that there is."""
+    nearest: list[str] | None = None
+    for manifest in store.manifests(name):
+        differences = _differences(new, manifest.get("ingredients"), before)
+        if differences and (nearest is None or len(differences) < len(nearest)):
+            nearest = differences
+    if nearest is None:
+        return "first time"
+    return ", ".join(nearest[:3]) + (f" and {len(nearest) - 3} more" if len(nearest) > 3 else "")
+
+
+def _differences(new: Ingredients, old: Any, before: Mapping[str, Step]) -> list[str]:
+    """What is not the same, each in a few words."""
+    if not isinstance(old, dict):
+        return []
+    was, now = dict(old.get("config", {})), new.config
+    found = [
+        f"{key} {_value(was, key)} → {_value(now, key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)
+    ]
+    if old.get("version") != new.version:
+        found.append(f"{new.stage} version {old.get('version')} → {new.version}")
+    if old.get("model") != new.model:
+        found.append("tokenizer changed" if new.stage == "prepare" else "model changed")
+    if old.get("data") != new.data:
+        found.append("data changed")
+    for name, fingerprint in new.inputs.items():
+        if dict(old.get("inputs", {})).get(name) != fingerprint:
+            found.append(f"{name} changed" if name not in before or before[name].action == "cached" else f"{name} runs")
+    return found
+
+
+def _value(settings: Mapping[str, Any], key: str) -> str:
+    value = settings.get(key, "open")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _facts(run: Run, steps: Mapping[str, Step]) -> list[str]:
+    """Lines below the table: rows and steps, how the batch is made, what was filled in, what is approximated."""
+    config = run.config
+    facts: list[str] = []
+    for label, approximates in (("decided", False), ("approximations, they change what is learned", True)):
+        chosen = [d for d in run.decisions if d.approximates is approximates]
+        if chosen:
+            facts.append(f"{label}: " + ", ".join(f"{d.key}={_text(d.value)} ({d.reason})" for d in chosen))
+    if not any(decision.approximates for decision in run.decisions):
+        facts.append("approximations, they change what is learned: none")
+    facts.append(
+        f"base: {_base(config.quantization.bits)}, {config.hardware.dtype}; rows up to {config.data.max_length} tokens"
+    )
+    batch = fit(config.train.batch_size, config.hardware.per_device_train_batch_size)
+    facts.append(
+        f"batch: {config.train.batch_size} rows a step"
+        f" = micro-batch {batch.micro_batch} x accumulation {batch.accumulation}"
+        + (", activation checkpointing" if config.hardware.activation_checkpointing else "")
+    )
+    prepared = steps["prepare"].manifest
+    if prepared:
+        rows = prepared["metrics"]["rows"]["train"]
+        tokens = prepared["metrics"]["tokens"]["train"]
+        facts.append(f"rows: {rows:,} to learn from, {tokens:,} tokens; {_steps(config.train, rows):,} steps")
+    return facts
+
+
+def _steps(train: Any, rows: int) -> int:
+    """Optimizer steps: as transformers counts them."""
+    if train.max_steps > 0:
+        return int(train.max_steps)
+    return math.ceil(train.num_train_epochs * math.ceil(rows / train.batch_size))
+
+
+def _base(bits: str) -> str:
+    return "not quantised" if bits == "none" else f"{bits}-bit"
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

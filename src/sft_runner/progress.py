@@ -1,0 +1,125 @@
+"""What a person sees while a run works: one line a stage, a bar on a terminal, plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sft_runner.planning import Plan, Step
+
+PLAIN_SECONDS = 15.0
+"""Seconds between two plain lines of one stage."""
+
+
+class Progress:
+    """Shows a run on stdout."""
+
+    def __init__(self, plan: Plan, live: bool | None = None) -> None:
+        self.width = max(len(step.stage) for step in plan.steps)
+        self.live = sys.stdout.isatty() if live is None else live
+        self.bar: Any = None
+        self.task: Any = None
+        self.began = 0.0
+        self.shown = 0.0
+
+    def begin(self, step: Step) -> None:
+        """A stage begins."""
+        self.began = self.shown = time.monotonic()
+        if self.live:
+            self.bar = _bar()
+            self.task = self.bar.add_task(f"  {step.stage:<{self.width}}", total=None, values="starting")
+            self.bar.start()
+
+    def event(self, stage: str, event: Mapping[str, Any]) -> None:
+        """One event of the stage."""
+        if "message" in event and "step" not in event:
+            self._line(f"  {stage:<{self.width}}  {event['message']}")
+        if "step" not in event:
+            return
+        if self.bar:
+            self.bar.update(self.task, completed=event["step"], total=event.get("steps"), values=_values(event))
+        elif time.monotonic() - self.shown > PLAIN_SECONDS:
+            self.shown = time.monotonic()
+            self._line(f"  {stage:<{self.width}}  {event['step']}/{event.get('steps', '?')} {_values(event)}")
+
+    def note(self, stage: str, text: str) -> None:
+        """Something worth knowing, such as who holds the stage."""
+        self._line(f"  {stage:<{self.width}}  {text}")
+
+    def end(self, stage: str, state: str, manifest: Mapping[str, Any] | None) -> None:
+        """The stage ended as `completed`, `reused` or `failed`."""
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+        words = {"completed": "done", "reused": "reused"}
+        seconds = f"{time.monotonic() - self.began:.1f} s"
+        told = summary(stage, manifest["metrics"]) if manifest else ""
+        print(f"  {stage:<{self.width}}  {words.get(state, state):<6}  {seconds:>8}  {told}".rstrip(), flush=True)
+
+    def _line(self, text: str) -> None:
+        if self.bar:
+            self.bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+
+def summary(stage: str, metrics: Mapping[str, Any]) -> str:
+    """The numbers of a stage that a person wants to see, in one line."""
+    if stage == "prepare":
+        rows, tokens = metrics["rows"], metrics["tokens"]
+        dropped = sum(rows["dropped"].values())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items() if count)
+        text = f"{rows['read']:,} rows: {rows['train']:,} to learn from, {rows['held_out']:,} held out"
+        text += f", {dropped:,} dropped"
+        return text + (f" ({reasons})" if reasons else "") + f"; {tokens['trained']:,} trained tokens"
+    if stage in ("baseline", "evaluate"):
+        return "; ".join(_score(name, metrics) for name in metrics["base"] if name in ("exact_match", "loss"))
+    if stage == "train":
+        return (
+            f"loss {metrics['loss']:.4f} after {metrics['steps']:,} steps, {metrics['tokens_per_second']:,.0f} tokens/s"
+        )
+    if stage == "merge":
+        return f"merged logits differ from the adapter's by at most {metrics['difference']['max']:.1e}"
+    if stage == "serve":
+        return (
+            f"answered after {metrics['seconds_to_ready']:.1f} s; "
+            f"{metrics['prompt_tokens']} prompt tokens, the same ids as in training"
+        )
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `2:13`, or `1:02:13`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _score(name: str, metrics: Mapping[str, Any]) -> str:
+    values = [metrics[side][name] for side in ("base", "tuned") if side in metrics]
+    shown = [f"{value:.1%}" if name == "exact_match" else f"{value:.3f}" for value in values]
+    return f"{name.replace('_', ' ')} {' → '.join(shown)}"
+
+
+def _values(event: Mapping[str, Any]) -> str:
+    """Loss, speed and time left of an event, as far as it has them."""
+    parts = []
+    if "loss" in event:
+        parts.append(f"loss {event['loss']:.4f}")
+    if "tokens_per_second" in event:
+        parts.append(f"{event['tokens_per_second']:,.0f} tokens/s")
+    if "seconds_left" in event:
+        parts.append(f"{duration(event['seconds_left'])} left")
+    return "  ".join(parts) or str(event.get("message", ""))
+
+
+def _bar() -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[values]}"),
+        transient=True,
+    )

@@ -1,0 +1,235 @@
+"""Walks a plan: hands each stage to the worker, passes its events on, and writes down how the run ended."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sft_runner import errors
+from sft_runner.config.schema import flatten
+from sft_runner.disk import explained
+from sft_runner.errors import MachineError, SftError, StageFailed
+from sft_runner.events import EventReader
+from sft_runner.launcher import Workers, ended
+from sft_runner.model.files import require
+from sft_runner.planning import Plan, Step
+from sft_runner.progress import Progress
+from sft_runner.runs import RunFolder, earlier, orphans
+from sft_runner.stages import STAGES
+from sft_runner.store import EVENTS, LOG, Store
+from sft_runner.tracking import make
+from sft_runner.tracking.tracker import RunInfo, Tracker
+
+PRELOADED = ["torch", "transformers", "datasets", "peft"]
+"""Imported by the worker while the run begins; the trainer only where a plan trains."""
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    state: str
+    """`completed` or `failed`."""
+    folder: Path | None
+    """The run folder; None where everything was cached and no finished run is known."""
+    manifests: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Stage -> manifest."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Headline metrics, flat: `tuned.exact_match`."""
+    mlflow_run_id: str | None = None
+    """MLflow's id of the run."""
+    error: SftError | None = None
+    """Why it failed."""
+
+    @property
+    def model(self) -> Path | None:
+        """The merged model."""
+        path = self.folder / "model" if self.folder else None
+        return path if path and path.exists() else None
+
+
+def execute(
+    plan: Plan, workers: Workers | None = None, tracker: Tracker | None = None, sweep: str | None = None
+) -> Outcome:
+    """Run what the plan says. A failed stage is in the outcome; Ctrl-C and SIGTERM pass through."""
+    if plan.cached:
+        found = {step.stage: step.manifest for step in plan.steps if step.manifest}
+        return Outcome("completed", earlier(plan), found, headline(found))
+    _needs(plan)
+    own = Workers() if workers is None else None
+    try:
+        return _execute(plan, workers or own or Workers(), tracker, sweep)
+    finally:
+        if own:
+            own.close()
+
+
+def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The numbers that a run is judged by."""
+    best = manifests.get("evaluate") or manifests.get("baseline")
+    found = flat(best["metrics"]) if best else {}
+    if "train" in manifests:
+        found["train.loss"] = manifests["train"]["metrics"]["loss"]
+    if "merge" in manifests:
+        found["merge.difference"] = manifests["merge"]["metrics"]["difference"]["max"]
+    return found
+
+
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested numbers with dotted names."""
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[prefix + name] = float(value)
+    return found
+
+
+def _execute(plan: Plan, workers: Workers, tracker: Tracker | None, sweep: str | None) -> Outcome:
+    with explained(plan.output_dir):
+        plan.output_dir.mkdir(parents=True, exist_ok=True)
+    trains = any(step.stage == "train" and step.action != "cached" for step in plan.steps)
+    modules = [*PRELOADED, "trl.trainer.sft_trainer"] if trains else PRELOADED
+    workers.start(modules, plan.output_dir / "worker.log")
+    folder = RunFolder(plan, sweep)
+    tracker = tracker or make(plan.run.config, plan.output_dir)
+    for _, state in orphans(plan.output_dir):
+        if state.get("mlflow_run_id"):
+            tracker.mark_killed(state["mlflow_run_id"])
+    outcome = Outcome("completed", folder.path)
+    with _ended(outcome, folder, tracker):
+        outcome.mlflow_run_id = tracker.start(_info(plan, folder, sweep))
+        folder.update(mlflow_run_id=outcome.mlflow_run_id)
+        progress = Progress(plan)
+        for step in plan.steps:
+            if step.action == "cached" and step.manifest:
+                tracker.cached(step.stage, step.manifest)
+                outcome.manifests[step.stage] = step.manifest
+            else:
+                outcome.manifests[step.stage] = _work(plan, step, modules, workers, tracker, progress)
+            _link(plan, step, folder)
+    return outcome
+
+
+@contextmanager
+def _ended(outcome: Outcome, folder: RunFolder, tracker: Tracker) -> Iterator[None]:
+    """Write down how the run ended, whatever happens."""
+    try:
+        yield
+    except SftError as error:
+        outcome.state, outcome.error = "failed", error
+    except BaseException as error:
+        outcome.state = "failed" if isinstance(error, Exception) else "cancelled"
+        raise
+    finally:
+        outcome.metrics = headline(outcome.manifests)
+        tracker.end(outcome.state, outcome.metrics)
+        folder.end(outcome.state, outcome.metrics)
+
+
+def _work(
+    plan: Plan, step: Step, modules: list[str], workers: Workers, tracker: Tracker, progress: Progress
+) -> Mapping[str, Any]:
+    """Have the worker run one stage; returns its manifest."""
+    store = Store(plan.output_dir)
+    partial = store.request(step.stage, step.fingerprint, _request(plan, step))
+    reader = EventReader(partial / EVENTS, from_end=True)
+    worker = workers.start(modules, plan.output_dir / "worker.log")
+    progress.begin(step)
+    tracked = tracker.start_stage(step.stage)
+    result: dict[str, Any] = {}
+    state, manifest = "cancelled", None
+    try:
+        worker.send(partial, force=step.why == "force", mlflow_run_id=tracked)
+        for message in worker.messages():
+            for event in reader.new():
+                tracker.report(step.stage, event)
+                progress.event(step.stage, event)
+            if message and message["state"] == "waiting":
+                progress.note(step.stage, f"another run works on it{_holder(partial)}; waiting for its result")
+            elif message and message["state"] == "ended":
+                result["code"] = message["code"]
+            elif message:
+                result = message
+        manifest = store.find(step.stage, step.fingerprint)
+        state = "completed" if manifest else "failed"
+        reader.path = store.folder(step.stage, step.fingerprint) / EVENTS
+        for event in reader.new():
+            tracker.report(step.stage, event)
+        if manifest is None:
+            raise _failure(step, result, partial)
+        return manifest
+    finally:
+        if state == "cancelled":
+            workers.close()
+        progress.end(step.stage, "reused" if result.get("state") == "reused" else state, manifest)
+        tracker.end_stage(step.stage, state, manifest, store.folder(step.stage, step.fingerprint) if manifest else None)
+
+
+def _request(plan: Plan, step: Step) -> dict[str, Any]:
+    """What `stage.json` says: all that a worker needs, wherever it is started."""
+    config = asdict(plan.run.config)
+    for part, key in (("data", "path"), ("model", "name")):
+        if config[part][key] and Path(config[part][key]).expanduser().exists():
+            config[part][key] = str(Path(config[part][key]).expanduser().resolve())
+    return {
+        "stage": step.stage,
+        "version": step.ingredients.version,
+        "fingerprint": step.fingerprint,
+        "inputs": step.ingredients.inputs,
+        "ingredients": asdict(step.ingredients),
+        "config": config,
+    }
+
+
+def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
+    """The stage's own error, with the place of its log and the way on."""
+    log = partial / LOG
+    way = (
+        "after that, the same command goes on from here" if result.get("hint") else "the same command goes on from here"
+    )
+    if "message" not in result:
+        told = ended(int(result.get("code", 1)))
+        return StageFailed(f"{step.stage}: the process ended ({told})", f"log: {log}\n  {way}")
+    kind = getattr(errors, str(result["kind"]), StageFailed)
+    kind = kind if kind in (MachineError, errors.DataError, errors.UserError) else StageFailed
+    hint = "\n  ".join(part for part in (result["hint"], f"log: {log}", way) if part)
+    error: SftError = kind(f"{step.stage}: {result['message']}", hint)
+    return error
+
+
+def _needs(plan: Plan) -> None:
+    """Raise in one line where the base model is needed and not here."""
+    if any(step.action != "cached" and STAGES[step.stage].model for step in plan.steps):
+        require(plan.run.config.model)
+
+
+def _holder(partial: Path) -> str:
+    for event in EventReader(partial / EVENTS).new():
+        if event.get("state") == "running":
+            return f" (process {event.get('pid')} on {event.get('host')})"
+    return ""
+
+
+def _info(plan: Plan, folder: RunFolder, sweep: str | None) -> RunInfo:
+    config = plan.run.config
+    params = {key: value for key, (value, _) in flatten(config).items()}
+    tags = {f"sft.{group}": choice for group, choice in plan.run.choices.items() if choice != "None"}
+    tags |= {
+        "sft.model_name": config.model.name,
+        "sft.folder": str(folder.path),
+        "sft.overrides": " ".join(plan.run.overrides),
+    }
+    if sweep:
+        tags["sft.sweep"] = sweep
+    return RunInfo(config.name, folder.path, params, tags)
+
+
+def _link(plan: Plan, step: Step, folder: RunFolder) -> None:
+    """`model` and `adapter` in the run folder."""
+    output = Store(plan.output_dir).folder(step.stage, step.fingerprint)
+    for stage, name in (("merge", "model"), ("train", "adapter")):
+        if step.stage == stage:
+            folder.link(name, output / name)

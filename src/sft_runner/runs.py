@@ -1,0 +1,97 @@
+"""Run folders: `runs/<name>/<time>-<4 hex>/` with what was asked, what was planned, and how it ended."""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from platform import node
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from sft_runner.disk import explained, read_json, write_json
+from sft_runner.planning import Plan
+
+CONFIG, PLAN, STATE, LOCK = "config.yaml", "plan.json", "run.json", ".lock"
+
+
+class RunFolder:
+    """The folder of a run that is under way. Its lock ends with this process, however it ends."""
+
+    def __init__(self, plan: Plan, sweep: str | None = None) -> None:
+        time = datetime.now().astimezone()
+        name = f"{time:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        self.path = plan.output_dir / "runs" / plan.run.config.name / name
+        with explained(self.path):
+            self.path.mkdir(parents=True)
+            self.lock = FileLock(self.path / LOCK)
+            self.lock.acquire()
+            text = yaml.safe_dump(asdict(plan.run.config), sort_keys=False, allow_unicode=True)
+            (self.path / CONFIG).write_text(text, encoding="utf-8")
+        write_json(self.path / PLAN, plan.to_json())
+        self.state: dict[str, Any] = {
+            "name": plan.run.config.name,
+            "state": "running",
+            "started": time.isoformat(timespec="seconds"),
+            "overrides": list(plan.run.overrides),
+            "choices": plan.run.choices,
+            "sweep": sweep,
+            "stages": {step.stage: step.fingerprint for step in plan.steps},
+            "mlflow_run_id": None,
+            "pid": os.getpid(),
+            "host": node(),
+        }
+        self.update()
+
+    def update(self, **values: Any) -> None:
+        """Write `run.json` anew."""
+        self.state |= values
+        write_json(self.path / STATE, self.state)
+
+    def link(self, name: str, target: Path) -> None:
+        """Make `name` in the run folder point to a stage's output, relative, so that `output_dir` can be moved."""
+        link = self.path / name
+        if target.exists() and not link.is_symlink():
+            link.symlink_to(os.path.relpath(target, self.path))
+
+    def end(self, state: str, metrics: Mapping[str, float]) -> None:
+        """The run is over."""
+        self.update(state=state, ended=datetime.now().astimezone().isoformat(timespec="seconds"), metrics=dict(metrics))
+        self.lock.release()
+
+
+def runs(output_dir: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """All run folders with their `run.json`, the newest first."""
+    folders = sorted((output_dir / "runs").glob(f"{name}/*/"), key=lambda path: path.name, reverse=True)
+    for folder in folders:
+        state = read_json(folder / STATE)
+        if isinstance(state, dict):
+            yield folder, state
+
+
+def earlier(plan: Plan) -> Path | None:
+    """A finished run with the same stages; where the outputs were copied without one, None."""
+    stages = {step.stage: step.fingerprint for step in plan.steps}
+    for folder, state in runs(plan.output_dir):
+        known = state.get("stages", {})
+        if state.get("state") == "completed" and all(known.get(stage) == fp for stage, fp in stages.items()):
+            return folder
+    return None
+
+
+def orphans(output_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Runs that say they are running although nobody holds their lock: they were killed. Marks them so."""
+    for folder, state in runs(output_dir):
+        if state.get("state") != "running" or state.get("host") != node():
+            continue
+        lock = FileLock(folder / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        write_json(folder / STATE, {**state, "state": "killed"})
+        lock.release()
+        yield folder, state
