@@ -59,7 +59,7 @@ class UserErrors(UserError):
     """All mistakes of one command, so that they can be mended in one go."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
-        super().__init__("\n".join(error.show() for error in errors))
+        super().__init__("\nerror: ".join(error.show() for error in errors))
         self.errors = tuple(errors)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.run import Run
+from sft_runner.config.schema import Train
 from sft_runner.data.files import check, source_files
 from sft_runner.errors import UserError, raise_all
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
@@ -187,34 +188,31 @@ def _value(settings: Mapping[str, Any], key: str) -> str:
 def _facts(run: Run, steps: Mapping[str, Step]) -> list[str]:
     """Lines below the table: rows and steps, how the batch is made, what was filled in, what is approximated."""
     config = run.config
-    facts: list[str] = []
-    for label, approximates in (("decided", False), ("approximations, they change what is learned", True)):
-        chosen = [d for d in run.decisions if d.approximates is approximates]
-        if chosen:
-            facts.append(f"{label}: " + ", ".join(f"{d.key}={_text(d.value)} ({d.reason})" for d in chosen))
-    if not any(decision.approximates for decision in run.decisions):
-        facts.append("approximations, they change what is learned: none")
-    facts.append(
-        f"base: {_base(config.quantization.bits)}, {config.hardware.dtype}; rows up to {config.data.max_length} tokens"
-    )
     batch = fit(config.train.batch_size, config.hardware.per_device_train_batch_size)
-    facts.append(
+    checkpointing = ", activation checkpointing" if config.hardware.activation_checkpointing else ""
+    facts = [
+        f"base: {_base(config.quantization.bits)}, {config.hardware.dtype}",
+        f"rows: up to {config.data.max_length:,} tokens",
         f"batch: {config.train.batch_size} rows a step"
-        f" = micro-batch {batch.micro_batch} x accumulation {batch.accumulation}"
-        + (", activation checkpointing" if config.hardware.activation_checkpointing else "")
-    )
+        f" = micro-batch {batch.micro_batch} x accumulation {batch.accumulation}{checkpointing}",
+    ]
     prepared = steps["prepare"].manifest
     if prepared:
         rows = prepared["metrics"]["rows"]["train"]
         tokens = prepared["metrics"]["tokens"]["train"]
-        facts.append(f"rows: {rows:,} to learn from, {tokens:,} tokens; {_steps(config.train, rows):,} steps")
+        facts[1] += f"; {rows:,} to learn from, {tokens:,} tokens; {_steps(config.train, rows):,} steps"
+    titles = {False: "filled in", True: "approximations of the preset, they change what is learned"}
+    for approximates, title in titles.items():
+        chosen = [decision for decision in run.decisions if decision.approximates is approximates]
+        facts.append(f"{title}:" if chosen else f"{title}: none")
+        facts += [f"  {d.key}={_text(d.value)}".ljust(36) + f"  {d.reason}" for d in chosen]
     return facts
 
 
-def _steps(train: Any, rows: int) -> int:
+def _steps(train: Train, rows: int) -> int:
     """Optimizer steps: as transformers counts them."""
     if train.max_steps > 0:
-        return int(train.max_steps)
+        return train.max_steps
     return math.ceil(train.num_train_epochs * math.ceil(rows / train.batch_size))
 
 

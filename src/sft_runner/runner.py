@@ -12,13 +12,15 @@ from sft_runner.disk import explained
 from sft_runner.errors import MachineError, SftError, StageFailed
 from sft_runner.events import EventReader
 from sft_runner.launcher import Workers, ended
-from sft_runner.model.files import require
+from sft_runner.model.files import fetch, locate
 from sft_runner.planning import Plan, Step
+from sft_runner.planning import plan as make_plan
 from sft_runner.progress import Progress
 from sft_runner.runs import RunFolder, earlier, orphans
 from sft_runner.stages import STAGES
 from sft_runner.store import EVENTS, LOG, Store
 from sft_runner.tracking import make
+from sft_runner.tracking.numbers import flat
 from sft_runner.tracking.tracker import RunInfo, Tracker
 
 PRELOADED = ["torch", "transformers", "datasets", "peft"]
@@ -56,7 +58,7 @@ def execute(
     if plan.cached:
         found = {step.stage: step.manifest for step in plan.steps if step.manifest}
         return Outcome("completed", earlier(plan), found, headline(found))
-    _needs(plan)
+    plan = _with_model(plan)
     own = Workers() if workers is None else None
     try:
         return _execute(plan, workers or own or Workers(), tracker, sweep)
@@ -73,17 +75,6 @@ def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         found["train.loss"] = manifests["train"]["metrics"]["loss"]
     if "merge" in manifests:
         found["merge.difference"] = manifests["merge"]["metrics"]["difference"]["max"]
-    return found
-
-
-def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested numbers with dotted names."""
-    found: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[prefix + name] = float(value)
     return found
 
 
@@ -200,10 +191,15 @@ def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
     return error
 
 
-def _needs(plan: Plan) -> None:
-    """Raise in one line where the base model is needed and not here."""
-    if any(step.action != "cached" and STAGES[step.stage].model for step in plan.steps):
-        require(plan.run.config.model)
+def _with_model(plan: Plan) -> Plan:
+    """The plan with the base model on this machine; raises in one line where it cannot be had."""
+    if all(step.action == "cached" or not STAGES[step.stage].model for step in plan.steps):
+        return plan
+    if locate(plan.run.config.model).folder is not None:
+        return plan
+    print(f"  fetching {plan.run.config.model.name}", flush=True)
+    fetch(plan.run.config.model)
+    return make_plan(plan.run)  # its commit is known now
 
 
 def _holder(partial: Path) -> str:

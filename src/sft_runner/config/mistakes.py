@@ -68,12 +68,12 @@ def in_config(config: DictConfig, prefix: str = "") -> Iterator[UserError]:
     if kind is None or not is_dataclass(kind):
         return
     known = [item.name for item in fields(kind)]
-    for name in config:
+    for name in map(str, config):
         key = f"{prefix}{name}"
         if name not in known:
-            hint = suggestion(str(name), known).replace("mean '", f"mean '{prefix}")
+            hint = suggestion(name, known).replace("mean '", f"mean '{prefix}")
             yield UserError(f"key '{key}' does not exist", hint)
-        elif isinstance(config._get_node(name), DictConfig) and is_dataclass(OmegaConf.get_type(config, str(name))):
+        elif isinstance(config._get_node(name), DictConfig) and is_dataclass(OmegaConf.get_type(config, name)):
             yield from in_config(config[name], f"{key}.")
 
 
@@ -81,8 +81,9 @@ def _in_override(override: Override, blank: DictConfig) -> Iterator[UserError]:
     key = override.key_or_group
     if key.split(".")[0].split("/")[0] == "hydra" or override.package is not None:
         return
-    values = list(override.value().list) if isinstance(override.value(), ChoiceSweep) else [override.value()]
-    if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
+    given = override.value()
+    values = list(given.list) if isinstance(given, ChoiceSweep) else [given]
+    if override.is_sweep_override() and not isinstance(given, ChoiceSweep):
         values = []  # range(), glob(): Hydra resolves them
     if override.is_delete():
         return

@@ -11,7 +11,7 @@ Hydra composes a `Config` from `conf/`, a recipe and the command line; `rules.py
 """
 
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 
 def setting(default: Any = MISSING, **marks: Any) -> Any:
@@ -260,7 +260,7 @@ class Config:
 def build(kind: type[Any], values: dict[str, Any]) -> Any:
     """The dataclass `kind` from nested plain values, the inverse of `dataclasses.asdict`."""
     hints = get_type_hints(kind)
-    parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parts = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
     return kind(**{k: build(parts[k], v) if k in parts else v for k, v in values.items()})
 
 
@@ -274,8 +274,3 @@ def flatten(part: Any, prefix: str = "") -> dict[str, tuple[Any, dict[str, Any]]
         else:
             found[prefix + item.name] = (value, dict(item.metadata))
     return found
-
-
-def optional(hint: Any) -> bool:
-    """Whether a type allows null."""
-    return type(None) in get_args(hint)

@@ -112,8 +112,8 @@ def _read(path: Path) -> RecipeFile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return RecipeFile(path, None, UserError(f"{shown(path)}: not valid YAML: {error}", "save it as UTF-8 text"))
     if not isinstance(values, dict):
-        error = UserError(f"{shown(path)}: a recipe is a mapping of keys to values", "see recipes/quickstart.yaml")
-        return RecipeFile(path, None, error)
+        hint = "see recipes/quickstart.yaml"
+        return RecipeFile(path, None, UserError(f"{shown(path)}: a recipe is a mapping of keys to values", hint))
     return RecipeFile(path, values, None)
 
 

@@ -28,6 +28,8 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
+FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md")
+"""What is downloaded of a hub model: never code, never pickles."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,30 @@ def require(model: Model) -> Path:
     """The folder of a model that must be here now. Raises `MachineError` in one line where it is not."""
     found = locate(model)
     if found.folder is None:
-        raise MachineError(
-            f"model.name: {model.name} is not in the hub cache {hub_cache()}",
-            "fetch it where there is a network (hf download "
-            f"{model.name}), give a folder with model.name=DIR, or try the embedded model with model=tiny",
-        )
+        raise _missing(model)
     return found.folder
+
+
+def fetch(model: Model) -> None:
+    """Download a hub model into the local cache if it is not there. Raises `MachineError` without a network."""
+    if locate(model).folder is not None:
+        return
+    if constants.HF_HUB_OFFLINE:
+        raise _missing(model)
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(model.name, revision=model.revision, allow_patterns=list(FETCHED))
+    except Exception as error:  # the hub client raises its own, requests' and the system's
+        raise _missing(model) from error
+
+
+def _missing(model: Model) -> MachineError:
+    return MachineError(
+        f"model.name: {model.name} is not in the hub cache {hub_cache()}, and cannot be fetched",
+        f"fetch it where there is a network (hf download {model.name}), give a folder with model.name=DIR, "
+        "or try the embedded model with model=tiny",
+    )
 
 
 def hub_cache() -> Path:

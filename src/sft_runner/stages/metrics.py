@@ -1,0 +1,3 @@
+"""Names of the metrics that need generated answers; loss and perplexity are always measured."""
+
+METRICS = ("exact_match",)

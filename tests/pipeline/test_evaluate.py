@@ -1,0 +1,106 @@
+"""Base and tuned model are scored on the same rows by the same code, the base once for all adapters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from random_models import Reports, make_rows, tokenizer, write_adapter, write_model, write_prepared
+from sft_runner.config.schema import Config, Model
+from sft_runner.errors import DataError
+from sft_runner.fingerprint import Hashes, gather
+from sft_runner.model.scoring import score
+from sft_runner.stages.baseline import Baseline
+from sft_runner.stages.evaluate import Evaluate
+
+pytestmark = [
+    # PEFT 0.21 asks transformers 5.23 for a property that has a new name
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+
+def config_for(base: Path, bits: str = "none") -> Config:
+    config = Config(model=Model(name=str(base)))
+    config.quantization.bits = bits
+    config.evaluate.max_new_tokens = 8
+    config.hardware.per_device_eval_batch_size = 4
+    return config
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base)
+    (tmp_path / "baseline").mkdir()
+    (tmp_path / "evaluate").mkdir()
+    prepare = write_prepared(tmp_path / "prepare", held_out=6)
+    return {"prepare": prepare, "train": tmp_path / "train", "baseline": tmp_path / "baseline"}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_base_and_tuned_side_by_side(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    config = config_for(tmp_path / "base")
+    base = Baseline().execute(config, inputs, tmp_path / "baseline", Reports())
+    found = Evaluate().execute(config, inputs, tmp_path / "evaluate", Reports())
+
+    rows = make_rows([("Say it " * (i % 5), "abc" * (i + 1)) for i in range(6)])
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    expected = score(plain, tokenizer(), rows, ["exact_match"], 8, 1, Reports())
+    tuned = score(
+        PeftModel.from_pretrained(plain, tmp_path / "train/adapter"),
+        tokenizer(), rows, ["exact_match"], 8, 1, Reports(),
+    )  # fmt: skip
+    assert base.metrics["base"] == pytest.approx(expected.metrics, rel=1e-5)
+    assert found.metrics["base"] == base.metrics["base"]
+    assert found.metrics["tuned"] == pytest.approx(tuned.metrics, rel=1e-5)
+    assert found.metrics["gain"]["loss"] == pytest.approx(expected.metrics["loss"] - tuned.metrics["loss"], rel=1e-4)
+    assert abs(found.metrics["gain"]["loss"]) > 0.01
+    assert json.loads((tmp_path / "evaluate/scores.json").read_text()) == found.metrics
+
+    written = lines(tmp_path / "evaluate/predictions.jsonl")
+    assert [row["source"] for row in written] == list(rows["source"])
+    assert [row["base"]["answer"] for row in written] == [row["answer"] for row in expected.predictions]
+    assert [row["tuned"]["answer"] for row in written] == [row["answer"] for row in tuned.predictions]
+    assert written[1].keys() == {"source", "prompt", "expected", "tokens", "base", "tuned"}
+    assert (written[1]["prompt"], written[1]["expected"]) == ([{"role": "user", "content": "Say it "}], "abcabc")
+    for result, folder in ((base, "baseline"), (found, "evaluate")):
+        assert {file.name for file in (tmp_path / folder).iterdir()} == set(result.artifacts)
+
+
+@pytest.mark.parametrize("bits", ["8", "4"])
+def test_a_quantized_base_is_scored_as_training_sees_it(tmp_path: Path, inputs: dict[str, Path], bits: str) -> None:
+    config = config_for(tmp_path / "base", bits)
+    base = Baseline().execute(config, inputs, tmp_path / "baseline", Reports()).metrics["base"]
+    tuned = Evaluate().execute(config, inputs, tmp_path / "evaluate", Reports()).metrics["tuned"]
+    (tmp_path / "plain").mkdir()
+    plain = Baseline().execute(config_for(tmp_path / "base"), inputs, tmp_path / "plain", Reports()).metrics["base"]
+    assert 1e-4 < abs(base["loss"] - plain["loss"]) < 1
+    assert abs(tuned["loss"] - base["loss"]) > 0.01
+
+
+def test_without_held_out_rows_the_key_is_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    inputs["prepare"] = write_prepared(tmp_path / "empty", held_out=0)
+    for stage in (Baseline(), Evaluate()):
+        with pytest.raises(DataError, match=r"data\.held_out") as caught:
+            stage.execute(config_for(tmp_path / "base"), inputs, tmp_path / stage.name, Reports())
+        assert "stage=merge" in caught.value.hint
+
+
+def test_a_sweep_over_the_adapter_measures_the_base_once(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    def fingerprint(config: Config) -> str:
+        return gather(Baseline(), config, {"prepare": "0"}, [], Hashes(tmp_path / "hashes")).fingerprint()
+
+    config = config_for(tmp_path / "base")
+    first = fingerprint(config)
+    config.lora.r, config.train.learning_rate, config.hardware.per_device_eval_batch_size = 64, 1.0, 1
+    assert fingerprint(config) == first
+    config.quantization.bits = "4"
+    assert fingerprint(config) != first
+    config.quantization.bits, config.evaluate.max_new_tokens = "none", 9
+    assert fingerprint(config) != first

@@ -1,0 +1,168 @@
+"""The merged model is the trained one, for every kind of adapter; one that is not is never let through."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from random_models import Reports, write_adapter, write_model, write_prepared
+from sft_runner.config.schema import Config, Merge, Model
+from sft_runner.errors import StageFailed, UserError
+from sft_runner.model import merging
+from sft_runner.model.rows import first_rows
+from sft_runner.stages.merge import Merge as MergeStage
+from sft_runner.stages.stage import Result
+
+pytestmark = [
+    # PEFT 0.21 asks transformers 5.23 for a property that has a new name
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    # PEFT says it of every adapter on a tied layer, and `merging` does what it asks for
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),
+]
+KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
+
+
+def run(tmp_path: Path, base: Path, held_out: int = 3, merge: Merge | None = None) -> Result:
+    """Merge `train/adapter` into `base`, below `tmp_path/merge`."""
+    inputs = {"prepare": write_prepared(tmp_path / "prepare", held_out), "train": tmp_path / "train"}
+    (tmp_path / "merge").mkdir()
+    config = Config(model=Model(name=str(base)), merge=merge or Merge())
+    config.quantization.bits = "none"
+    return MergeStage().execute(config, inputs, tmp_path / "merge", Reports())
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=torch.arange(64).reshape(2, 32)).logits
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_merged_is_base_with_adapter(tmp_path: Path, kind: str, family: str, tied: bool) -> None:
+    base = write_model(tmp_path / "base", family, tied)
+    write_adapter(tmp_path / "train", base, **KINDS[kind])
+    proof = run(tmp_path, base).metrics
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    before = logits(plain)
+    expected = logits(PeftModel.from_pretrained(plain, tmp_path / "train/adapter").eval())
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merge/model")
+    assert (expected - before).abs().max() > 1  # the adapter does something
+    torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-4)
+    assert merged.config.tie_word_embeddings is tied
+    assert proof["difference"]["relative"] < 1e-5
+    assert 0 < proof["difference"]["mean"] < proof["difference"]["max"] < 1e-3
+    assert proof["difference"]["equal_greedy"] == 1
+    assert proof["changed_modules"] == proof["adapted_modules"] == 14
+    assert (proof["rows"], proof["positions"]) == (3, 3 + 6 + 9 + 3)
+    assert (proof["merged_into"], proof["trained_on"]) == ("float32", "float32")
+    assert json.loads((tmp_path / "merge/proof.json").read_text()) == proof
+
+
+# PEFT then stores the embedding beside the adapter
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`")
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_one_of_two_tied_layers_leaves_the_other(tmp_path: Path, target: str) -> None:
+    base = write_model(tmp_path / "base", tied=True)
+    write_adapter(tmp_path / "train", base, target_modules=[target])
+    assert run(tmp_path, base).metrics["difference"]["relative"] < 1e-5
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merge/model")
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    untouched = "lm_head" if target == "embed_tokens" else "model.embed_tokens"
+    assert torch.equal(merged.get_submodule(untouched).weight, plain.get_submodule(untouched).weight)
+    assert not torch.equal(merged.lm_head.weight, merged.model.embed_tokens.weight)
+    assert merged.config.tie_word_embeddings is False
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_16_bit_base_keeps_its_precision(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    base = write_model(tmp_path / "base", dtype=dtype)
+    write_adapter(tmp_path / "train", base, size=0.02, **KINDS[kind])
+    proof = run(tmp_path, base).metrics
+    with safe_open(tmp_path / "merge/model/model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {dtype}  # noqa: SIM118
+    assert proof["merged_into"] == str(dtype).removeprefix("torch.")
+    assert 1e-5 < proof["difference"]["relative"] < 0.05
+    assert proof["changed_modules"] == 14
+
+
+def test_what_belongs_to_the_model_goes_along(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    # transformers loads such settings, but refuses to write them
+    (base / "generation_config.json").write_text('{"do_sample": false, "temperature": 0.3, "eos_token_id": [259, 257]}')
+    write_adapter(tmp_path / "train", base)
+    run(tmp_path, base)
+    model = tmp_path / "merge/model"
+    carried = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"}
+    assert {file.name for file in model.iterdir()} == carried | {"config.json", "model.safetensors"}
+    for name in carried:
+        assert (model / name).read_bytes() == (base / name).read_bytes()
+    assert "quantization_config" not in json.loads((model / "config.json").read_text())
+
+
+@pytest.mark.parametrize("factor", [1.01, float("nan")])
+def test_one_wrong_tensor_is_found(tmp_path: Path, factor: float) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base)
+    run(tmp_path, base)
+    rows = first_rows(tmp_path / "prepare/held_out", 3)
+    expected = merging.answer_logits(merging.load_adapted(base, tmp_path / "train/adapter"), rows)
+    weights = tmp_path / "merge/model/model.safetensors"
+    assert merging.verify(weights.parent, expected, rows).relative < 1e-5
+    tensors = load_file(weights)
+    tensors["model.layers.1.mlp.down_proj.weight"] *= factor
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(StageFailed, match=r"on 3 rows its logits differ by up to .* \(0.0001 is allowed in float32\)"):
+        merging.verify(weights.parent, expected, rows)
+
+
+def test_the_tolerance_is_a_setting(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base)
+    with pytest.raises(StageFailed, match="1e-12 is allowed") as caught:
+        run(tmp_path, base, merge=Merge(tolerance=1e-12))
+    assert "merge.tolerance" in caught.value.hint
+
+
+def test_an_adapter_of_zeros_changes_nothing(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base, size=0.0)
+    proof = run(tmp_path, base).metrics
+    assert (proof["adapted_modules"], proof["changed_modules"], proof["difference"]["max"]) == (14, 0, 0)
+
+
+def test_an_adapter_lost_in_rounding_is_found(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", dtype=torch.bfloat16)
+    write_adapter(tmp_path / "train", base, size=1e-12)
+    with pytest.raises(StageFailed, match=r"none of the 14 adapted modules.* one rounding step of bfloat16"):
+        run(tmp_path, base)
+
+
+def test_an_adapter_that_is_not_finite_is_found(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base, size=float("inf"))
+    with pytest.raises(StageFailed, match="not finite"):
+        run(tmp_path, base)
+
+
+def test_a_base_that_is_stored_quantized_is_refused(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base)
+    config = json.loads((base / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"model\.name: the weights in .* are stored quantized"):
+        run(tmp_path, base)
+
+
+def test_without_held_out_rows_training_rows_prove_it(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base)
+    assert run(tmp_path, base, held_out=0, merge=Merge(verify_rows=4)).metrics["rows"] == 4
