@@ -63,7 +63,7 @@ def write_adapter(train: Path, base: Path, size: float = 0.1, **settings: Any) -
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
     for name, value in adapted.named_parameters():
-        if "lora_B" in name or "lora_embedding_B" in name:
+        if "lora_B" in name or "lora_embedding_A" in name:  # the factors that PEFT starts at zero
             torch.nn.init.normal_(value.data, std=size)
         if "magnitude" in name and size:
             value.data *= 1 + 0.2 * torch.rand_like(value)

@@ -4,29 +4,59 @@ import os
 import secrets
 import signal
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sft_runner import commands, screen
+from sft_runner import commands, screen, sweep
 from sft_runner.config import composing, sources
 from sft_runner.errors import SftError, UnknownName
 from sft_runner.launcher import Workers
-from sft_runner.planning import plan
-from sft_runner.runner import execute
+from sft_runner.planning import Plan, plan
+from sft_runner.runner import Outcome, execute, record
 from sft_runner.serving.stay import stay
-from sft_runner.sweep import Job, finish, write_job
+from sft_runner.sweep import Job
 
 workers = Workers()
 failures: list[int] = []
 """Exit codes of the jobs that failed; Hydra's own return value would end a sweep at the first."""
+
+
+class Jobs:
+    """The jobs of this process's sweep."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.headline = ""
+        self.worked = False
+        self.cached: list[Plan] = []
+
+    def record(self, now: HydraConf, outcome: Outcome | None, seconds: float) -> None:
+        """Leave one file for a job in the sweep folder."""
+        self.folder = Path(now.sweep.dir).absolute()
+        found = outcome or Outcome("failed", None)
+        folder, words = str(found.folder or ""), list(now.overrides.task)
+        job = Job(now.job.num, words, found.state, found.metrics, folder, found.mlflow_run_id, round(seconds, 1))
+        sweep.write(self.folder, job)
+
+    def end(self) -> None:
+        """Show the cached jobs to the tracker too, unless every job was cached, and print the ranking."""
+        for planned in self.cached if self.worked else ():
+            record(planned, os.environ["SFT_RUNNER_SWEEP"])
+        if self.folder:
+            print(screen.ranking(self.folder, self.headline))
+
+
+jobs = Jobs()
 
 
 def main() -> None:
@@ -63,8 +93,7 @@ def _main(arguments: list[str]) -> int:
         _job()
     except (HydraException, OmegaConfBaseException) as error:
         raise composing.explain(error) from None
-    if swept and (folder := os.environ.get("SFT_RUNNER_SWEEP_FOLDER")):
-        print(finish(Path(folder)))
+    jobs.end()
     return failures[0] if failures else 0
 
 
@@ -78,37 +107,45 @@ def _command(name: str, arguments: list[str]) -> int:
 @hydra.main(version_base="1.3", config_path=None, config_name="sft")
 def _job(composed: DictConfig) -> float | None:
     """One run, or one job of a sweep; returns its headline metric for Hydra's sweepers."""
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    now = HydraConfig.get()
+    in_sweep = now.mode == RunMode.MULTIRUN
+    if in_sweep:
+        print(f"\njob {now.job.num}: {' '.join(now.overrides.task)}", flush=True)
+    began = time.monotonic()
+    outcome, error = None, None
     try:
-        return _run(composed, HydraConfig.get() if in_sweep else None)
-    except SftError as error:
+        outcome = _run(composed, in_sweep)
+        error = outcome.error if outcome else None
+    except SftError as raised:
+        error = raised
+    if error:
         screen.fail(error)
         failures.append(error.exit_code)
-        return None
+    if in_sweep and (outcome or error):
+        jobs.record(now, outcome, time.monotonic() - began)
+    return outcome.metrics.get(f"tuned.{jobs.headline}") if outcome else None
 
 
-def _run(composed: DictConfig, sweep: Any) -> float | None:
+def _run(composed: DictConfig, in_sweep: bool) -> Outcome | None:
+    """Plan and run; None for a dry run."""
     run = composing.from_hydra(composed)
+    jobs.headline = run.config.evaluate.headline
     planned = plan(run)
-    if sweep:
-        print(f"\njob {sweep.job.num}: {', '.join(sweep.overrides.task)}")
-    print(planned)
+    print(planned, flush=True)
     if run.config.dry_run:
         return None
-    name = os.environ.get("SFT_RUNNER_SWEEP") if sweep else None
-    outcome = execute(planned, workers, sweep=name)
-    if sweep:
-        folder = Path(sweep.sweep.dir).resolve()
-        os.environ["SFT_RUNNER_SWEEP_FOLDER"] = str(folder)
-        write_job(folder, Job.of(sweep.job.num, list(sweep.overrides.task), outcome, run.config.evaluate.headline))
+    if in_sweep and planned.cached:
+        jobs.cached.append(planned)
+    jobs.worked = jobs.worked or not planned.cached
+    outcome = execute(planned, workers, sweep=os.environ.get("SFT_RUNNER_SWEEP") if in_sweep else None)
     if outcome.error:
-        raise outcome.error
-    if not sweep:
+        return outcome
+    if not in_sweep:
         screen.close(planned, outcome)
     if run.config.stage.stay and outcome.model:
         workers.close()
-        stay(run.config, outcome.model.resolve(), run.config.name, print)
-    return outcome.metrics.get(f"tuned.{run.config.evaluate.headline}")
+        stay(run.config, outcome.model.resolve(), run.config.name, lambda line: print(line, flush=True))
+    return outcome
 
 
 def _terminate(number: int, frame: Any) -> None:

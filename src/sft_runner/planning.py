@@ -6,6 +6,7 @@ Pure: reads the disk, writes nothing, imports nothing heavy, and prints itself.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,7 @@ def _step(name: str, ingredients: Ingredients, store: Store, before: Mapping[str
     manifest = store.find(name, fingerprint)
     unresolved = ingredients.model == UNRESOLVED
     if manifest and not forced and not unresolved:
-        made = str(manifest.get("created", ""))[:16].replace("T", " ")
-        return Step(name, "cached", fingerprint, f"made {made}", ingredients, manifest)
+        return Step(name, "cached", fingerprint, f"made {_local(manifest)}", ingredients, manifest)
     sealed = latest(store.partial(name, fingerprint) / "checkpoints") if "checkpoints" in STAGES[name].keeps else None
     if sealed:
         return Step(name, "resume", fingerprint, f"from step {sealed[0]}", ingredients)
@@ -152,7 +152,7 @@ def _why(name: str, new: Ingredients, store: Store, before: Mapping[str, Step]) 
     """The difference to the nearest output that there is."""
     nearest: list[str] | None = None
     for manifest in store.manifests(name):
-        differences = _differences(new, manifest.get("ingredients"), before)
+        differences = _differences(new, manifest, before)
         if differences and (nearest is None or len(differences) < len(nearest)):
             nearest = differences
     if nearest is None:
@@ -160,10 +160,8 @@ def _why(name: str, new: Ingredients, store: Store, before: Mapping[str, Step]) 
     return ", ".join(nearest[:3]) + (f" and {len(nearest) - 3} more" if len(nearest) > 3 else "")
 
 
-def _differences(new: Ingredients, old: Any, before: Mapping[str, Step]) -> list[str]:
+def _differences(new: Ingredients, old: Mapping[str, Any], before: Mapping[str, Step]) -> list[str]:
     """What is not the same, each in a few words."""
-    if not isinstance(old, dict):
-        return []
     was, now = dict(old.get("config", {})), new.config
     found = [
         f"{key} {_value(was, key)} → {_value(now, key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)
@@ -178,6 +176,11 @@ def _differences(new: Ingredients, old: Any, before: Mapping[str, Step]) -> list
         if dict(old.get("inputs", {})).get(name) != fingerprint:
             found.append(f"{name} changed" if name not in before or before[name].action == "cached" else f"{name} runs")
     return found
+
+
+def _local(manifest: Mapping[str, Any]) -> str:
+    """When it was made, in the time of this place."""
+    return f"{datetime.fromisoformat(manifest['created']).astimezone():%Y-%m-%d %H:%M}"
 
 
 def _value(settings: Mapping[str, Any], key: str) -> str:

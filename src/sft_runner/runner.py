@@ -67,6 +67,17 @@ def execute(
             own.close()
 
 
+def record(plan: Plan, sweep: str) -> None:
+    """Tell the tracker of a cached job, so that a sweep that did work shows all its jobs."""
+    found = {step.stage: step.manifest for step in plan.steps if step.manifest}
+    folder, tracker = RunFolder(plan, sweep), make(plan.run.config, plan.output_dir)
+    with _ended(Outcome("completed", folder.path, dict(found)), folder, tracker):
+        folder.update(mlflow_run_id=tracker.start(_info(plan, folder, sweep)))
+        for step in plan.steps:
+            tracker.cached(step.stage, found[step.stage])
+            _link(plan, step, folder)
+
+
 def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The numbers that a run is judged by."""
     best = manifests.get("evaluate") or manifests.get("baseline")
@@ -162,6 +173,7 @@ def _work(
 def _request(plan: Plan, step: Step) -> dict[str, Any]:
     """What `stage.json` says: all that a worker needs, wherever it is started."""
     config = asdict(plan.run.config)
+    del config["tracking"]  # a tracker's address may hold a password, and stages never see trackers
     for part, key in (("data", "path"), ("model", "name")):
         if config[part][key] and Path(config[part][key]).expanduser().exists():
             config[part][key] = str(Path(config[part][key]).expanduser().resolve())
@@ -216,7 +228,7 @@ def _info(plan: Plan, folder: RunFolder, sweep: str | None) -> RunInfo:
     tags |= {
         "sft.model_name": config.model.name,
         "sft.folder": str(folder.path),
-        "sft.overrides": " ".join(plan.run.overrides),
+        "sft.overrides": " ".join(folder.state["overrides"]),
     }
     if sweep:
         tags["sft.sweep"] = sweep

@@ -1,6 +1,7 @@
 """Run folders: `runs/<name>/<time>-<4 hex>/` with what was asked, what was planned, and how it ended."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -29,14 +30,14 @@ class RunFolder:
             self.path.mkdir(parents=True)
             self.lock = FileLock(self.path / LOCK)
             self.lock.acquire()
-            text = yaml.safe_dump(asdict(plan.run.config), sort_keys=False, allow_unicode=True)
+            text = yaml.safe_dump(_without_secrets(asdict(plan.run.config)), sort_keys=False, allow_unicode=True)
             (self.path / CONFIG).write_text(text, encoding="utf-8")
         write_json(self.path / PLAN, plan.to_json())
         self.state: dict[str, Any] = {
             "name": plan.run.config.name,
             "state": "running",
             "started": time.isoformat(timespec="seconds"),
-            "overrides": list(plan.run.overrides),
+            "overrides": [_masked(word) for word in plan.run.overrides],
             "choices": plan.run.choices,
             "sweep": sweep,
             "stages": {step.stage: step.fingerprint for step in plan.steps},
@@ -95,3 +96,15 @@ def orphans(output_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         write_json(folder / STATE, {**state, "state": "killed"})
         lock.release()
         yield folder, state
+
+
+def _without_secrets(values: Any) -> Any:
+    """The same values with passwords in addresses masked."""
+    if isinstance(values, dict):
+        return {key: _without_secrets(value) for key, value in values.items()}
+    return _masked(values) if isinstance(values, str) else values
+
+
+def _masked(text: str) -> str:
+    """`https://user:password@host` as `https://***@host`."""
+    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)

@@ -1,7 +1,11 @@
 """The last lines on the screen: what came out, where it is, what to do next."""
 
+import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+from sft_runner import sweep
 from sft_runner.errors import SftError
 from sft_runner.planning import Plan
 from sft_runner.progress import summary
@@ -13,11 +17,23 @@ def close(plan: Plan, outcome: Outcome) -> None:
     if plan.cached:
         for stage, manifest in outcome.manifests.items():
             print(f"  {stage:<8}  {summary(stage, manifest['metrics'])}")
-        print("nothing to do: everything is cached" + (f", from {_shown(plan, outcome)}" if outcome.folder else ""))
+        print("nothing to do: everything is cached" + (f", from {outcome.folder}" if outcome.folder else ""))
     else:
-        print(f"done: {_shown(plan, outcome)}")
+        print(f"done: {outcome.folder}")
     for line in hints(plan, outcome):
         print(line)
+
+
+def ranking(folder: Path, headline: str) -> str:
+    """The table of a sweep, where it is kept, and the command that goes on with the winner."""
+    jobs = sweep.read(folder)
+    files = sweep.save(folder, jobs, headline)
+    lines = ["", sweep.table(jobs, headline), *(f"  {file}" for file in files)]
+    best = sweep.rank(jobs, headline)[0]
+    if best.state == "completed":
+        words = [word for word in best.overrides if not word.startswith(("stage=", "stage.until="))]
+        lines.append(f"next:  {_command(words)}   # merges and serves the best")
+    return "\n".join(lines)
 
 
 def fail(error: SftError) -> None:
@@ -28,26 +44,18 @@ def fail(error: SftError) -> None:
 def hints(plan: Plan, outcome: Outcome) -> list[str]:
     """Where the model is, and the next commands."""
     lines: list[str] = []
-    again = "python -m sft_runner " + " ".join(
-        _quoted(word) for word in plan.run.overrides if not word.startswith("stage=")
-    )
+    again = _command([word for word in plan.run.overrides if not word.startswith(("stage=", "force="))])
     if outcome.model:
         lines.append(f"model: {outcome.model}")
     if plan.run.config.stage.until != "serve":
-        lines.append(f"next:  {again.strip()}   # merges and serves what was trained")
+        lines.append(f"next:  {again}   # merges and serves what was trained")
     elif not plan.run.config.stage.stay:
-        lines.append(f"next:  {again.strip()} stage=serve   # keeps the server up")
+        lines.append(f"next:  {again} stage=serve   # keeps the server up")
     if plan.run.config.tracking.mlflow.enabled and not plan.run.config.tracking.mlflow.uri:
         lines.append(f"       mlflow ui --backend-store-uri sqlite:///{plan.output_dir}/mlflow.db")
     return lines
 
 
-def _shown(plan: Plan, outcome: Outcome) -> str:
-    return str(outcome.folder)
-
-
-def _quoted(word: str) -> str:
-    """A word as a shell takes it."""
-    import shlex
-
-    return shlex.quote(word)
+def _command(words: Sequence[str]) -> str:
+    """A command line as a shell takes it."""
+    return shlex.join(["python", "-m", "sft_runner", *words])

@@ -129,12 +129,8 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
         events.close()
         write_json(folder / RESULT, {"state": "completed", "metrics": result.metrics})
         manifest = {
-            "stage": stage.name,
-            "version": stage.version,
+            **values["ingredients"],
             "fingerprint": fingerprint,
-            "ingredients": values["ingredients"],
-            "config": values["ingredients"]["config"],
-            "inputs": values["inputs"],
             "metrics": result.metrics,
             "datasets": [vars(dataset) for dataset in result.datasets],
             "artifacts": result.artifacts,

@@ -33,7 +33,7 @@ def config_for(base: Path, bits: str = "none") -> Config:
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Path]:
     base = write_model(tmp_path / "base")
-    write_adapter(tmp_path / "train", base)
+    write_adapter(tmp_path / "train", base, size=0.5)
     (tmp_path / "baseline").mkdir()
     (tmp_path / "evaluate").mkdir()
     prepare = write_prepared(tmp_path / "prepare", held_out=6)
@@ -73,6 +73,7 @@ def test_base_and_tuned_side_by_side(tmp_path: Path, inputs: dict[str, Path]) ->
         assert {file.name for file in (tmp_path / folder).iterdir()} == set(result.artifacts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", ["8", "4"])
 def test_a_quantized_base_is_scored_as_training_sees_it(tmp_path: Path, inputs: dict[str, Path], bits: str) -> None:
     config = config_for(tmp_path / "base", bits)

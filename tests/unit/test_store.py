@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def work(store: Store, **request: Any) -> dict[str, Any]:
     """One attempt, from the request to the rename."""
-    ingredients = {"config": {}}
+    ingredients = {"stage": "prepare", "config": {}}
     values = {"stage": "prepare", "fingerprint": FINGERPRINT, "inputs": {}, "ingredients": ingredients, "config": {}}
     folder = store.request("prepare", FINGERPRINT, values)
     return worker.work(folder, lambda message: None, request)
@@ -76,10 +77,11 @@ class Death:
             self.left -= 1
             if self.left == 0 and self.when == "before":
                 os._exit(CRASHED)
-            result = operation(*args, **kwargs)
-            if self.left == 0 and self.when == "after":
-                os._exit(CRASHED)
-            return result
+            try:
+                return operation(*args, **kwargs)
+            finally:
+                if self.left == 0 and self.when == "after":
+                    os._exit(CRASHED)
 
         return perform
 
@@ -105,8 +107,10 @@ def crashes(store: Store, when: str, **request: Any) -> Iterator[int]:
             death.install()
             work(store, **request)
 
-        if in_child(attempt) != CRASHED:
+        code = in_child(attempt)
+        if code == 0:
             return
+        assert code == CRASHED
         yield at
     raise AssertionError("an attempt never got through")
 
@@ -130,8 +134,6 @@ def test_a_crash_at_any_operation_leaves_nothing_half_made(store: Store, when: s
         assert in_child(lambda: work(store)) == 0
         assert_whole(store, store.find("prepare", FINGERPRINT))
         assert not store.partial("prepare", FINGERPRINT).exists()
-        import shutil
-
         shutil.rmtree(tmp_path / "stages")
     assert points > 15  # the walk saw the writes, syncs and renames of request, result, manifest and folder
 

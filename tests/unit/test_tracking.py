@@ -218,8 +218,8 @@ def test_marking_a_finished_or_unknown_run_changes_nothing(tracker: MlflowTracke
     assert tracker.client.get_run(parent).info.status == "FINISHED"
 
 
-def test_process_that_ends_early_leaves_the_run_running(output_dir: Path, tmp_path: Path) -> None:
-    """Nothing may be declared FINISHED at exit, and nothing of MLflow may reach the terminal."""
+def test_processes_that_start_at_once_and_end_early(output_dir: Path, tmp_path: Path) -> None:
+    """One database, no run declared FINISHED at exit, and not a line of MLflow's on the terminal."""
     program = (
         "import logging, pathlib, sys; logging.basicConfig(level=logging.INFO)\n"
         "from sft_runner.tracking.mlflow import MlflowTracker; from sft_runner.tracking.tracker import RunInfo\n"
@@ -228,17 +228,18 @@ def test_process_that_ends_early_leaves_the_run_running(output_dir: Path, tmp_pa
         "print(tracker.start(RunInfo('dates', folder, {}, {})), tracker.start_stage('train'))\n"
     )
     fresh = tmp_path / "fresh"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(fresh)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
+    command = [sys.executable, "-c", program, str(fresh)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    both = [
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    spoken = [process.communicate(timeout=120) for process in both]
+    assert [errors for _, errors in spoken] == ["", ""]
     client = MlflowClient(f"sqlite:///{fresh}/mlflow.db")
-    assert [client.get_run(run_id).info.status for run_id in done.stdout.split()] == ["RUNNING", "RUNNING"]
-    assert not [path.name for path in Path.cwd().iterdir()]
+    runs = [client.get_run(run_id).info for output, _ in spoken for run_id in output.split()]
+    assert [run.status for run in runs] == ["RUNNING"] * 4
+    assert len({run.experiment_id for run in runs}) == 1
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_moved_output_dir_keeps_its_artifacts(tracker: MlflowTracker, output_dir: Path, tmp_path: Path) -> None:

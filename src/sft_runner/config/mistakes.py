@@ -124,6 +124,7 @@ def _in_key(key: str, blank: DictConfig, where: str) -> Iterator[UserError]:
     part, _, last = key.rpartition(".")
     siblings = [name.removeprefix(f"{part}.") for name in settings if name.startswith(f"{part}.")] if part else []
     everywhere = [name for name in settings if name.rpartition(".")[2] == last]
+    everywhere.sort(key=lambda name: name.startswith("hardware."))  # a cap of the preset is seldom what is meant
     if everywhere:
         yield UserError(f"{where}key '{key}' does not exist", f"did you mean '{everywhere[0]}'?")
     elif siblings:

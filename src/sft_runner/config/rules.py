@@ -37,7 +37,7 @@ def settle(composed: DictConfig, choices: Mapping[str, Any], overrides: tuple[st
     raise_all(errors)
     config, decisions = _fill(config, choices)
     raise_all(list(_together(config)))
-    named = {key: _name(value) for key, value in choices.items() if not key.startswith("hydra/")}
+    named = {key: _name(value) for key, value in choices.items() if "/" not in key and "@" not in key}
     return Run(config, named, overrides, decisions)
 
 

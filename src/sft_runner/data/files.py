@@ -9,8 +9,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from io import BufferedReader
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from sft_runner.config.schema import Data
 from sft_runner.data import formats, python_code
@@ -67,10 +69,7 @@ def read(data: Data, counts: Counter[str], most_bytes: int | None = None) -> Ite
 
     With `most_bytes` reading ends behind the row that passes this many bytes.
     """
-    for seen, row in enumerate(_rows(data, counts, most_bytes)):
-        if seen == data.limit:
-            return
-        yield row
+    yield from islice(_rows(data, counts, most_bytes), data.limit)
 
 
 def count_rows(data: Data) -> int | None:
@@ -104,7 +103,7 @@ def no_rows(data: Data) -> DataError:
             f"a function counts from {python_code.LEAST_BODY_LINES} lines of body "
             f"and {python_code.LEAST_DOCSTRING} characters of docstring on",
         )
-    return DataError(f"data.path: {data.path} has no rows", "give a file with one JSON object a line")
+    return DataError(f"data.path: {data.path} is empty", "give a file with one JSON object a line")
 
 
 def _located(data: Data) -> Path:
@@ -164,7 +163,7 @@ def _rows(data: Data, counts: Counter[str], most_bytes: int | None) -> Iterator[
             yield from _lines(file, path.name, counts, most_bytes)
 
 
-def _lines(file: IO[bytes], name: str, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:
+def _lines(file: BinaryIO, name: str, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:
     """One JSON object a line; blank lines are counted, a byte-order mark is passed over."""
     done = 0
     for number, line in enumerate(file, 1):
@@ -195,7 +194,7 @@ def _object(line: bytes, name: str, number: int) -> dict[str, Any]:
     return values
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedReader:
     try:
         return open(path, "rb")
     except OSError as error:

@@ -3,7 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from sft_runner.data.row import error_at
 from sft_runner.errors import DataError
@@ -13,7 +13,7 @@ UNFINISHED_CHARACTERS = 16
 """An error this close to the end of what was read may come from the cut: no JSON word or escape is longer."""
 
 
-def objects(file: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
+def objects(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """Each object of the list. Raises `DataError` that names the row and the line for anything else."""
     buffer = _Buffer(file, name)
     first = buffer.peek()
@@ -48,7 +48,7 @@ _ENDS = "the file ends in the middle of the list"
 class _Buffer:
     """The part of the file that is being read, as text."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
         self.text, self.position, self.ended = "", 0, False
         self.lines = 1  # number of the line at `text[0]`
@@ -79,12 +79,10 @@ class _Buffer:
                 values, self.position = self.decoder.raw_decode(self.text, self.position)
                 return dict(values)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated string") or (
-                    error.pos >= len(self.text.rstrip()) - UNFINISHED_CHARACTERS
-                )
+                margin = 0 if self.ended else UNFINISHED_CHARACTERS
+                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text.rstrip()) - margin
                 if not cut or self.ended:
-                    problem = _ENDS if cut else f"not JSON: {error.msg}"
-                    raise self.error(row, problem, error.pos) from None
+                    raise self.error(row, _ENDS if cut else f"not JSON: {error.msg}", error.pos) from None
             except (ValueError, RecursionError) as error:  # a number of 4,300 digits, a thousand nested lists
                 raise self.error(row, f"not readable as JSON: {error}") from None
             self._fill(size)

@@ -53,7 +53,12 @@ def documented_functions(
                 continue
             seen.add(digest)
             for prompt, completion in pairs:
-                yield Row({"prompt": prompt, "completion": completion}, name, function.lineno)
+                yield Row(
+                    {"prompt": prompt, "completion": completion},
+                    name,
+                    function.lineno,
+                    group=f"{name}:{qualified}",  # one row of a function would give the other's answer away
+                )
 
 
 def _parsed(path: Path) -> tuple[ast.Module, list[str]] | None:

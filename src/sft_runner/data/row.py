@@ -34,6 +34,8 @@ class Row:
     """Line of the file, or of a JSON list the row; both count from 1."""
     unit: str = "line"
     """What `number` counts: `line` or `row`."""
+    group: str = ""
+    """Rows of one group are held out together or not at all; open: rows with the same prompt are."""
 
     @property
     def source(self) -> str:

@@ -1,4 +1,7 @@
-"""Which rows are held out: a choice that depends on each row's prompt, not on its place among the others."""
+"""Which rows are held out: a choice that depends on each row's own prompt, or the group it names.
+
+So a row stays on its side when others are added, and rows with one prompt stay together.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,16 +10,16 @@ from itertools import groupby
 from sft_runner.errors import DataError
 
 
-def rank(seed: int, prompt: str) -> int:
-    """A row's place in the order in which rows are held out; 64 bits, the same for equal prompts."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:8])
+def rank(seed: int, group: str) -> int:
+    """A row's place in the order in which rows are held out: 64 bits, the same for all rows of a group."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{group}".encode()).digest()[:8])
 
 
 def held_out(ranks: Sequence[int], share: float) -> set[int]:
     """The indices of held-out rows: a share of them below 1, a number from 1 on, at least one unless 0.
 
-    Rows with the same prompt stay together, so that no prompt is both learned and asked. A group that is larger than
-    what is still wanted is passed over.
+    Rows of one rank stay together, so that no prompt is both learned and asked. A group that is larger than what is
+    still wanted is passed over.
     """
     if share == 0:
         return set()

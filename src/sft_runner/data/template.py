@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.data.row import Conversation, Dropped, Message
-from sft_runner.errors import DataError, UserError
+from sft_runner.errors import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -37,10 +37,12 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One answer on the rendered text, in characters."""
+    """One answer on the rendered text."""
 
     start: int
+    """The character behind its generation prompt."""
     end: int
+    """The character behind all that the template writes for it."""
 
 
 class ChatTemplate:
@@ -65,7 +67,8 @@ class ChatTemplate:
         self._fast.no_truncation()
         self._stops = _stop_ids(folder, self.tokenizer)
         added = self.tokenizer.added_tokens_decoder.values()
-        specials = {*self.tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+        stops = self.tokenizer.convert_ids_to_tokens(sorted(self._stops))
+        specials = {*self.tokenizer.all_special_tokens, *stops, *(str(token) for token in added if token.special)}
         self._special = re.compile("|".join(map(re.escape, sorted(filter(None, specials)))) or r"(?!)")
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Encoded | Dropped]:
@@ -73,14 +76,9 @@ class ChatTemplate:
 
         Raises `DataError` where the answers of a conversation cannot be told from its prompts.
         """
-        found: list[Encoded | Dropped] = [
-            Dropped.SPECIAL_TOKEN if any(self._special.search(m["content"]) for m in c.messages) else Dropped.OVERLONG
-            for c in conversations
-        ]
-        kept = [i for i, reason in enumerate(found) if reason is not Dropped.SPECIAL_TOKEN]
-        for i, encoded in zip(kept, self._encode([conversations[i] for i in kept]), strict=True):
-            found[i] = encoded
-        return found
+        marked = [any(self._special.search(message["content"]) for message in c.messages) for c in conversations]
+        encoded = iter(self._encode([c for c, skip in zip(conversations, marked, strict=True) if not skip]))
+        return [Dropped.SPECIAL_TOKEN if skip else next(encoded) for skip in marked]
 
     def _encode(self, conversations: Sequence[Conversation]) -> list[Encoded | Dropped]:
         texts = self._render(conversations, [c.messages for c in conversations], prompt=False)
@@ -142,11 +140,10 @@ class ChatTemplate:
         trained = 0
         for turn in turns:
             first = _first_token(encoding, turn)
-            joined = first is None or encoding.token_to_chars(first)[0] < turn.start
-            if turn is turns[-1] and not joined:
-                joined = first != len(prompt) or ids[:first] != prompt
-            if joined or first is None:
-                if text[turn.start].isspace():
+            if turn is turns[-1] and ids[:first] != prompt:
+                first = None
+            if first is None:
+                if text[turn.start : turn.start + 1].isspace():
                     return Dropped.JOINED
                 raise conversation.row.error(
                     "the model's tokenizer does not part the prompt from the answer: "
@@ -154,18 +151,21 @@ class ChatTemplate:
                     "are other tokens together than alone",
                     "take another model, or a version of it with another chat template",
                 )
-            end = self._end_of_turn(conversation, text, turn, encoding, first)
+            end = self._end_of_turn(conversation, text, turn, encoding, ids, first)
             labels[first:end] = ids[first:end]
             trained += end - first
         return Encoded(ids, labels, len(prompt), trained)
 
-    def _end_of_turn(self, conversation: Conversation, text: str, turn: _Turn, encoding: "Encoding", first: int) -> int:
+    def _end_of_turn(
+        self, conversation: Conversation, text: str, turn: _Turn, encoding: "Encoding", ids: list[int], first: int
+    ) -> int:
         """The position behind the token that ends an answer. Its text holds no such token of its own."""
-        for index, token in enumerate(encoding.ids[first:], first):
-            if token in self._stops:
-                if encoding.token_to_chars(index)[1] > turn.end:
-                    break
-                return index + 1
+        for index in range(first, len(ids)):
+            if ids[index] in self._stops:
+                span = encoding.token_to_chars(index)
+                if span and span[1] <= turn.end:
+                    return index + 1
+                break
         stops = ", ".join(sorted(self.tokenizer.convert_ids_to_tokens(list(self._stops)))) or "none"
         raise conversation.row.error(
             f"the model's chat template ends the answer with {text[turn.start : turn.end][-20:]!r}, "
@@ -183,11 +183,12 @@ def _stop_ids(folder: Path, tokenizer: Any) -> set[int]:
 
 
 def _first_token(encoding: "Encoding", turn: _Turn) -> int | None:
-    """The token that holds an answer's first character. Some tokenizers leave white space out of the positions."""
+    """The token with which an answer begins; None where that token holds some of the prompt too."""
     for position in range(turn.start, turn.end):
         token = encoding.char_to_token(position)
-        if token is not None:
-            return int(token)
+        if token is not None:  # some tokenizers leave leading white space out of a token's characters
+            span = encoding.token_to_chars(token)
+            return token if span and span[0] >= turn.start else None
     return None
 
 
@@ -196,10 +197,9 @@ def _require_prefix(conversation: Conversation, part: str, text: str) -> None:
     if text.startswith(part):
         return
     differs = next((i for i, (a, b) in enumerate(zip(part, text, strict=False)) if a != b), min(len(part), len(text)))
-    raise DataError(
-        conversation.row.error("").message.rstrip(" :")
-        + ": the model's chat template writes a turn otherwise once the conversation goes on: first "
+    raise conversation.row.error(
+        "the model's chat template writes a turn otherwise once the conversation goes on: first "
         f"{part[differs : differs + 30]!r}, then {text[differs : differs + 30]!r}; "
-        "its answers cannot be told from its prompts",
+        "so its answers cannot be told from its prompts",
         "take a model whose template keeps earlier turns, or rows with one question and one answer",
     )

@@ -22,11 +22,12 @@ def lora_config(lora: Lora, model: Any) -> "LoraConfig":
         targets = ALL_LINEAR
     else:
         raise_all(list(_mistakes(lora.target_modules, model)))
-    alpha = lora.lora_alpha
+    settled: Any = lora  # what may be open in it was filled in before any stage runs
+    alpha = settled.lora_alpha
     return LoraConfig(
         task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=int(alpha) if alpha is not None and alpha == int(alpha) else alpha,  # servers expect a whole number
+        r=settled.r,
+        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,  # servers expect a whole number
         lora_dropout=lora.lora_dropout,
         target_modules=targets,
         use_dora=lora.use_dora,

@@ -104,9 +104,7 @@ def merge(adapted: Any, base: Path, target: Path) -> Change:
     modules: dict[str, Any] = dict(adapted.get_base_model().named_modules())
     layers = {name: module for name, module in modules.items() if isinstance(module, BaseTunerLayer)}
     before = {name: _digest(layer.get_base_layer()) for name, layer in layers.items()}
-    trained = any(
-        value.any() for name, value in adapted.named_parameters() if "lora_B" in name or "embedding_B" in name
-    )
+    trained = any(map(_acts, layers.values()))
     del modules, layers
     try:
         merged: Any = adapted.merge_and_unload(safe_merge=True)
@@ -202,6 +200,12 @@ def _carry(base: Path, target: Path) -> None:
     for file in [*names, *(file for pattern in LICENCES for file in base.glob(pattern))]:
         if file.is_file():
             shutil.copyfile(file, target / file.name)
+
+
+def _acts(layer: Any) -> bool:
+    """Whether a layer's low-rank product can be anything but zero: PEFT starts one of the two factors at zero."""
+    factors = [value for name, value in layer.named_parameters() if "lora_" in name and "magnitude" not in name]
+    return all(bool(factor.any()) for factor in factors)
 
 
 def _digest(module: Any) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_runner.data.template import IGNORED
 from sft_runner.errors import DataError
 
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
 Rows = Any
 """A `datasets.Dataset` with the columns that `prepare` writes; the library has no types."""
-IGNORED = -100
-"""The label of a token that carries no loss, as everywhere in transformers."""
 
 
 def held_out(prepared: Path, limit: int | None) -> Rows:

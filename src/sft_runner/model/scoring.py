@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
+from sft_runner.data.template import IGNORED
 from sft_runner.disk import explained, write_json
 from sft_runner.errors import DataError, StageFailed, UnknownName
-from sft_runner.model.rows import IGNORED, Rows, answer_positions, batches, held_out, padded
+from sft_runner.model.rows import Rows, answer_positions, batches, held_out, padded
 from sft_runner.stages.stage import Report
 
 if TYPE_CHECKING:

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sft_runner.errors import StageFailed
 from sft_runner.serving.address import Address
 
 Messages = Sequence[Mapping[str, str]]
 """`[{"role": "user", "content": "..."}]`"""
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Never through a proxy: the server is on this machine."""
+
+
+class Refused(Exception):
+    """The server answered, but not with a completion."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,7 @@ class Completion:
 
 
 def ask(address: Address, model: str, messages: Messages, max_tokens: int, timeout: float) -> Completion:
-    """Greedy completion of a chat.
-
-    Raises `StageFailed` for a refusal or a reply that is no completion, `OSError` while nobody answers.
-    """
+    """Greedy completion of a chat. Raises `Refused`, or `OSError` where nobody answers (yet)."""
     data = json.dumps(_body(model, messages, max_tokens)).encode()
     request = urllib.request.Request(_endpoint(address), data, {"Content-Type": "application/json"})
     began = time.perf_counter()
@@ -50,7 +50,7 @@ def ask(address: Address, model: str, messages: Messages, max_tokens: int, timeo
         said = error.read().decode(errors="replace")[:500]
         if error.code == http.client.SERVICE_UNAVAILABLE:
             raise ConnectionError(said) from None
-        raise StageFailed(f"the server answered {error.code}: {said}", "the server's log has the reason") from None
+        raise Refused(f"the server answered {error.code}: {said}") from None
     except http.client.HTTPException as error:
         raise ConnectionError(f"broken reply: {error!r}") from None
     seconds = time.perf_counter() - began
@@ -58,7 +58,7 @@ def ask(address: Address, model: str, messages: Messages, max_tokens: int, timeo
         return _parse(json.loads(content), seconds)
     except (ValueError, KeyError, IndexError, TypeError):
         said = content.decode(errors="replace")[:500]
-        raise StageFailed(f"the server's reply is not a chat completion: {said}") from None
+        raise Refused(f"the server's reply is not a chat completion: {said}") from None
 
 
 def curl(address: Address, model: str, question: str, max_tokens: int) -> str:

@@ -35,11 +35,23 @@ print(json.dumps({"missing": missing, "version": metadata.version(owners[0]) if 
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A server program, ready to be started."""
+class Package:
+    """What has to be installed for an engine."""
 
     name: str
     """As in `serve.engine`; also the package whose version is recorded."""
+    needs: tuple[str, ...]
+    """Packages that can be imported then, the engine's own first."""
+    remedy: str
+    """How to get them."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A server program, ready to be started."""
+
+    package: Package
+    """What it is."""
     python: str
     """Interpreter that has it."""
     arguments: tuple[str, ...]
@@ -48,18 +60,17 @@ class Engine:
     """Folder of the model."""
     served_name: str
     """What requests call the model. The engine starts in a folder where a link of this name leads to the model."""
-    needs: tuple[str, ...]
-    """Packages that have to be there, the engine's own first."""
-    remedy: str
-    """How to get them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of its own."""
 
+    @property
+    def name(self) -> str:
+        """As in `serve.engine`."""
+        return self.package.name
+
     def variables(self) -> dict[str, str]:
         """The whole environment of the process."""
-        foreign = ("PYTHONPATH", "PYTHONHOME") if self.python != sys.executable else ()  # they mean this interpreter
-        kept = {name: value for name, value in os.environ.items() if name not in (*REMOVED, *foreign)}
-        return {**kept, **ALWAYS, **self.environment}
+        return {**_variables(self.python), **self.environment}
 
 
 def interpreter(config: Config) -> str:
@@ -75,17 +86,25 @@ def interpreter(config: Config) -> str:
     return str(path)
 
 
-def require(engine: Engine) -> str:
+def require(package: Package, python: str) -> str:
     """The engine's version. Raises `MachineError` where it is not installed."""
-    command = [engine.python, "-c", PROBE, *engine.needs]
+    command = [python, "-c", PROBE, *package.needs]
     try:
         ended = subprocess.run(
-            command, env=engine.variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+            command, env=_variables(python), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
         )
         found = json.loads(ended.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        raise MachineError(f"serve.python: {engine.python} does not work as a Python interpreter") from None
+        raise MachineError(
+            f"serve.python: {python} does not work as a Python interpreter", "give the bin/python of an environment"
+        ) from None
     if found["missing"]:
         names = ", ".join(found["missing"])
-        raise MachineError(f"serve.engine={engine.name}: {engine.python} has no package {names}", engine.remedy)
+        raise MachineError(f"serve.engine={package.name}: {python} has no package {names}", package.remedy)
     return str(found["version"])
+
+
+def _variables(python: str) -> dict[str, str]:
+    foreign = ("PYTHONPATH", "PYTHONHOME") if python != sys.executable else ()  # they mean this interpreter
+    kept = {name: value for name, value in os.environ.items() if name not in (*REMOVED, *foreign)}
+    return {**kept, **ALWAYS}

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import Any
 
 import psutil
 
@@ -29,14 +28,9 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] != ["--"] or len(arguments) < 2:
         print("usage: python -m sft_runner.serving.guard -- PROGRAM ARGUMENT...", file=sys.stderr)
         return 2
-    ending = False
-
-    def end(number: int, frame: Any) -> None:
-        nonlocal ending
-        ending = True
-
+    received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, end)
+        signal.signal(number, lambda number, frame: received.append(number))
     _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans become children of this process, where they are found
     try:
         child = subprocess.Popen(
@@ -48,8 +42,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"{arguments[1]}: {error.strerror}", file=sys.stderr)
         return 127
-    while not ending and child.returncode is None:
-        ending = _closed(0)
+    while child.returncode is None and not received and not _closed(0):
         _reap(child)
     _end_family(child)
     code = int(child.returncode)

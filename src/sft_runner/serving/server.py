@@ -1,8 +1,9 @@
 """A server process: started under guard, ready when it has really answered, and gone when it is left."""
 
+import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from contextlib import suppress
@@ -12,15 +13,16 @@ from types import TracebackType
 import psutil
 
 from sft_runner.config.schema import Config
-from sft_runner.errors import StageFailed
+from sft_runner.errors import StageFailed, UserError
 from sft_runner.launcher import ended
-from sft_runner.serving import address, guard, transformers, vllm
+from sft_runner.serving import guard, transformers, vllm
 from sft_runner.serving.address import Address
-from sft_runner.serving.completion import Completion, Messages, ask
-from sft_runner.serving.engine import Engine, require
+from sft_runner.serving.completion import Completion, Messages, Refused, ask
+from sft_runner.serving.engine import Engine, interpreter, require
 
 ENGINES = {"transformers": transformers.engine, "vllm": vllm.engine}
 """`serve.engine` -> how it is started."""
+PACKAGES = {package.name: package for package in (transformers.PACKAGE, vllm.PACKAGE)}
 HELLO = [{"role": "user", "content": "Hello"}]
 """The first question, answered with one token: it proves that weights, template and sampling work together."""
 POLL_SECONDS = 0.25
@@ -30,9 +32,15 @@ SHOWN_LINES = 12
 """Last lines of the log that an error shows."""
 
 
-def server(config: Config, model: Path, name: str, log: Path, port: int) -> "Server":
+def check(config: Config) -> None:
+    """Raise `MachineError` where the engine is not installed, before hours of training rather than after."""
+    require(PACKAGES[config.serve.engine], interpreter(config))
+
+
+def server(config: Config, model: Path, name: str, place: Address, log: Path) -> "Server":
     """The server that a configuration asks for, not started yet. Raises `UserError` or `MachineError`."""
-    place = address.choose(config.serve.host, port)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+        raise UserError(f"name={name} cannot name a served model", "use letters, digits, '-' and '_'")
     engine = ENGINES[config.serve.engine](config, model, name, place)
     return Server(engine, place, log, config.serve.startup_timeout)
 
@@ -44,6 +52,8 @@ class Server:
         self.engine = engine
         self.address = place
         self.log = log
+        self.folder = log.with_suffix(".running")
+        """Where the engine is started; holds the link that carries the served name."""
         self.startup_timeout = startup_timeout
         self.version = ""
         """Version of the engine, once it was found."""
@@ -52,7 +62,7 @@ class Server:
 
     def __enter__(self) -> "Server":
         """Start and wait for the first answer. Raises `MachineError` or `StageFailed`, and then nothing runs."""
-        self.version = require(self.engine)
+        self.version = require(self.engine.package, self.engine.python)
         began = time.monotonic()
         self._start()
         try:
@@ -72,8 +82,8 @@ class Server:
         """A greedy answer. Raises `StageFailed` where there is none."""
         try:
             return ask(self.address, self.engine.served_name, messages, max_tokens, ANSWER_SECONDS)
-        except OSError as error:
-            raise self._failure(f"{self.engine.name} did not answer: {error}") from None
+        except (OSError, Refused) as error:
+            raise self._failure(f"{self.engine.name} gave no answer: {error}") from None
 
     def wait(self) -> None:
         """Block until the server dies, which raises `StageFailed`."""
@@ -82,13 +92,14 @@ class Server:
 
     def _start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = tempfile.TemporaryDirectory(prefix="sft-runner-serve-")
-        (Path(self.folder.name) / self.engine.served_name).symlink_to(self.engine.model.absolute())
+        shutil.rmtree(self.folder, ignore_errors=True)  # of an owner that was killed
+        self.folder.mkdir()
+        (self.folder / self.engine.served_name).symlink_to(self.engine.model.absolute())
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 # by its path and without the user's environment in the way, whatever the current folder
                 [sys.executable, guard.__file__, "--", self.engine.python, *self.engine.arguments],
-                cwd=self.folder.name,
+                cwd=self.folder,
                 env=self.engine.variables(),
                 stdin=subprocess.PIPE,  # closes when this process dies, and the guard then ends the engine
                 stdout=log,
@@ -103,9 +114,13 @@ class Server:
             if code is not None:
                 raise self._failure(f"{self.engine.name} ended before its first answer ({ended(code)})")
             if self._listens():
-                with suppress(OSError):
+                try:
                     ask(self.address, self.engine.served_name, HELLO, 1, timeout=max(left, 1.0))
                     return
+                except Refused as error:
+                    raise self._failure(f"{self.engine.name} gave no answer: {error}") from None
+                except OSError:
+                    pass  # it listens, but does not answer yet
             time.sleep(POLL_SECONDS)
         raise self._failure(
             f"serve.startup_timeout: {self.engine.name} gave no answer within {self.startup_timeout:g} s"
@@ -133,7 +148,7 @@ class Server:
                     process.kill()
             self.process.kill()
             self.process.wait()
-        self.folder.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _failure(self, message: str) -> StageFailed:
         with open(self.log, encoding="utf-8", errors="replace") as log:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sft_runner.config.schema import Config
+from sft_runner.serving.address import choose
 from sft_runner.serving.completion import curl
 from sft_runner.serving.server import server
 
@@ -13,14 +14,14 @@ def stay(config: Config, model: Path, name: str, tell: Callable[[str], None], qu
 
     `tell` gets lines for the user; the command it is told asks `question`. Raises `StageFailed` when the server dies.
     """
-    folder = Path(config.output_dir).absolute() / "servers"
-    planned = server(config, model, name, folder / "starting.log", config.serve.port)
-    planned.log = folder / f"{planned.address.port}.log"
-    tell(f"serve: starting {planned.engine.name}, log: {planned.log}")
+    place = choose(config.serve.host, config.serve.port)
+    log = Path(config.output_dir).absolute() / "servers" / f"{place.port}.log"
+    planned = server(config, model, name, place, log)
+    tell(f"serve: starting {planned.engine.name}, log: {log}")
     try:
         with planned as running:
-            tell(f"serve: {name} answers at {running.address.url}/v1 after {running.seconds_to_ready:.1f} s")
-            tell(curl(running.address, name, question, config.serve.max_tokens))
+            tell(f"serve: {name} answers at {place.url}/v1 after {running.seconds_to_ready:.1f} s")
+            tell(curl(place, name, question, config.serve.max_tokens))
             tell("Ctrl-C stops it")
             running.wait()
     except KeyboardInterrupt:

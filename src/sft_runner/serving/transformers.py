@@ -4,13 +4,19 @@ from pathlib import Path
 
 from sft_runner.config.schema import Config
 from sft_runner.serving.address import Address
-from sft_runner.serving.engine import Engine, interpreter
+from sft_runner.serving.engine import Engine, Package, interpreter
+
+PACKAGE = Package(
+    name="transformers",
+    needs=("transformers", "fastapi", "uvicorn", "openai", "pydantic"),
+    remedy="pip install 'transformers[serving]', or serve.python=PATH of an environment that has it",
+)
 
 
 def engine(config: Config, model: Path, name: str, address: Address) -> Engine:
     """Pinned to one model: without that argument any client could make it load any other."""
     return Engine(
-        name="transformers",
+        package=PACKAGE,
         python=interpreter(config),
         arguments=(
             *("-m", "transformers.cli.transformers", "serve", name),
@@ -21,6 +27,4 @@ def engine(config: Config, model: Path, name: str, address: Address) -> Engine:
         ),
         model=model,
         served_name=name,
-        needs=("transformers", "fastapi", "uvicorn", "openai", "pydantic"),
-        remedy="pip install 'transformers[serving]', or serve.python=PATH of an environment that has it",
     )

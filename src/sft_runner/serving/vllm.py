@@ -6,8 +6,13 @@ from pathlib import Path
 
 from sft_runner.config.schema import Config
 from sft_runner.serving.address import Address
-from sft_runner.serving.engine import Engine, interpreter
+from sft_runner.serving.engine import Engine, Package, interpreter
 
+PACKAGE = Package(
+    name="vllm",
+    needs=("vllm",),
+    remedy="pip install 'sft-runner[vllm]', or serve.python=PATH of an environment that has it",
+)
 CPU_CACHE_GB = "1"
 """Memory for keys and values on the CPU, in GiB, where `VLLM_CPU_KVCACHE_SPACE` does not say otherwise."""
 
@@ -26,7 +31,7 @@ def engine(config: Config, model: Path, name: str, address: Address) -> Engine:
         environment["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GB)
     eager = serve.enforce_eager or not accelerator  # compiling for the CPU takes longer than it saves
     return Engine(
-        name="vllm",
+        package=PACKAGE,
         python=interpreter(config),
         arguments=(
             *("-m", "vllm.entrypoints.openai.api_server"),
@@ -41,8 +46,6 @@ def engine(config: Config, model: Path, name: str, address: Address) -> Engine:
         ),
         model=model,
         served_name=name,
-        needs=("vllm",),
-        remedy="pip install 'sft-runner[vllm]', or serve.python=PATH of an environment that has it",
         environment=environment,
     )
 

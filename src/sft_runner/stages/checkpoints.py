@@ -15,34 +15,63 @@ SEAL = "complete.json"
 """Written last into a checkpoint."""
 PREFIX = "checkpoint-"
 """How transformers names checkpoint folders, before the step."""
+Files = dict[str, dict[str, Any]]
+"""Relative path -> `size` in bytes and `sha256`."""
 
 
 def seal(checkpoint: Path) -> None:
-    """Bring a checkpoint that was just written to the disk and declare it whole."""
-    files = {str(path.relative_to(checkpoint)): sync_and_hash(path) for path in _files(checkpoint)}
-    for folder in {checkpoint, *((checkpoint / name).parent for name in files)}:
-        sync_folder(folder)
+    """Bring a checkpoint that was just written to the disk, and declare it whole."""
+    write_json(checkpoint / SEAL, {"files": settle(checkpoint)})
     sync_folder(checkpoint.parent)
-    write_json(checkpoint / SEAL, {"files": files})
 
 
 def latest(folder: Path) -> tuple[int, Path] | None:
     """The step and folder of the newest sealed checkpoint whose files have their sizes. Cheap: reads no weights."""
-    for step, path in _newest_first(folder):
-        if _fits(path, hashes=False):
-            return step, path
-    return None
+    return next(((step, path) for step, path in _newest_first(folder) if _sealed(path, hashes=False)), None)
 
 
 def clean(folder: Path) -> tuple[int, Path] | None:
     """Remove what cannot be resumed from; returns the newest checkpoint, whose hashes were verified."""
-    kept: tuple[int, Path] | None = None
+    newest: tuple[int, Path] | None = None
     for step, path in _newest_first(folder):
-        if kept is None and _fits(path, hashes=True):
-            kept = step, path
-        elif kept is None or not _fits(path, hashes=False):
+        if not _sealed(path, hashes=newest is None):
             shutil.rmtree(path)
-    return kept
+        elif newest is None:
+            newest = step, path
+    return newest
+
+
+def rotate(folder: Path, keep: int) -> None:
+    """Remove all but the newest checkpoints; called after `seal`, so that a whole one is there at any moment."""
+    for _, path in _newest_first(folder)[keep:]:
+        shutil.rmtree(path)
+
+
+def settle(folder: Path) -> Files:
+    """Bring the files of a folder to the disk; their sizes and hashes."""
+    files = {str(path.relative_to(folder)): sync_and_hash(path) for path in _files(folder)}
+    for place in {folder, *((folder / name).parent for name in files)}:
+        sync_folder(place)
+    return files
+
+
+def fits(folder: Path, files: Files, hashes: bool = True) -> bool:
+    """Whether a folder holds exactly these files, with their sizes and, unless told not to look, their hashes."""
+    if not files or files.keys() != {str(path.relative_to(folder)) for path in _files(folder)}:
+        return False
+    for name, facts in files.items():
+        path = folder / name
+        if path.stat().st_size != facts["size"] or (hashes and sync_and_hash(path) != facts):
+            return False
+    return True
+
+
+def _sealed(checkpoint: Path, hashes: bool) -> bool:
+    """Whether a checkpoint fits its seal; one whose seal makes no sense does not."""
+    try:
+        return fits(checkpoint, read_json(checkpoint / SEAL)["files"], hashes)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def _newest_first(folder: Path) -> list[tuple[int, Path]]:
@@ -50,20 +79,7 @@ def _newest_first(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(step), path) for step, path in found if step.isdecimal()), reverse=True)
 
 
-def _fits(checkpoint: Path, hashes: bool) -> bool:
-    """Whether a checkpoint has every file of its seal, with its size and, if asked, its hash, and no other file."""
-    sealed = read_json(checkpoint / SEAL)
-    files: dict[str, Any] = sealed.get("files", {}) if isinstance(sealed, dict) else {}
-    if not files or files.keys() != {str(path.relative_to(checkpoint)) for path in _files(checkpoint)}:
-        return False
-    for name, facts in files.items():
-        path = checkpoint / name
-        if path.stat().st_size != facts["size"] or (hashes and sync_and_hash(path) != facts):
-            return False
-    return True
-
-
-def _files(checkpoint: Path) -> list[Path]:
-    """What a checkpoint consists of; the seal and what a crash left of one are no part of it."""
-    found = (path for path in checkpoint.rglob("*") if path.is_file())
+def _files(folder: Path) -> list[Path]:
+    """What a folder holds; a seal, and what a crash left of one, are no part of it."""
+    found = (path for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in found if path.name != SEAL and not path.name.endswith(".tmp"))

@@ -71,11 +71,11 @@ class _Account:
     """Sources of the first rows dropped for a reason."""
     besides: Counter[str] = field(default_factory=Counter)
     """What was read but is no row, such as blank lines."""
-    ranks: array[int] = field(default_factory=lambda: array("Q"))
+    ranks: "array[int]" = field(default_factory=lambda: array("Q"))
     """Each used row's rank for the choice of held-out rows."""
-    lengths: array[int] = field(default_factory=lambda: array("L"))
+    lengths: "array[int]" = field(default_factory=lambda: array("L"))
     """Each used row's tokens."""
-    trained: array[int] = field(default_factory=lambda: array("L"))
+    trained: "array[int]" = field(default_factory=lambda: array("L"))
     """Each used row's tokens that carry loss."""
 
     def drop(self, row: Row, reason: Dropped) -> None:
@@ -116,7 +116,7 @@ class _Account:
 
 def _encode_all(data: Data, template: ChatTemplate, target: Path, report: Report) -> _Account:
     """Write every usable row to one Arrow file, in the order of the source."""
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     token_ids = pa.list_(pa.int32())
     schema = pa.schema(
@@ -180,7 +180,7 @@ def _used(
                 )
             account.drop(row, Dropped.OVERLONG)
             continue
-        account.ranks.append(splitting.rank(data.seed, _json(messages[:-1])))
+        account.ranks.append(splitting.rank(data.seed, row.group or _json(messages[:-1])))
         account.lengths.append(length)
         account.trained.append(result.trained)
         yield result.input_ids, result.labels, _json(messages), result.prompt_length, row.source
@@ -188,12 +188,13 @@ def _used(
 
 def _save(rows: Path, folder: Path, held_out: set[int]) -> None:
     """Split the Arrow file, memory-mapped, into the two data sets."""
-    import datasets
+    import datasets  # type: ignore[import-untyped]
 
     datasets.disable_progress_bars()
     table = datasets.Dataset.from_file(str(rows))
-    table.select([i for i in range(len(table)) if i not in held_out]).save_to_disk(folder / "train")
-    table.select(sorted(held_out)).save_to_disk(folder / "held_out")
+    train = [i for i in range(len(table)) if i not in held_out]
+    for name, chosen in (("train", train), ("held_out", sorted(held_out))):
+        table.select(chosen).save_to_disk(folder / name, num_shards=1)  # without a number, no rows make no readable set
 
 
 def _preview(train: Path, template: ChatTemplate) -> str:

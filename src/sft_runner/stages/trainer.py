@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from sft_runner.config.schema import Config
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.hardware import GB, Fit
+from sft_runner.model.adapters import lora_config
+from sft_runner.model.files import require
+from sft_runner.model.loading import load_base, load_tokenizer
 from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Report
 
@@ -24,6 +29,9 @@ MOST_LOGITS = 2**28
 
 class Trainer(SFTTrainer):
     """`SFTTrainer` with float32 adapters, checkpoints without ballast, and a loss that is fast on the CPU."""
+
+    model: Any
+    args: SFTConfig
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -45,7 +53,7 @@ class Trainer(SFTTrainer):
         logits = len(labels) * len(positions) * model.config.get_text_config().vocab_size
         plain = self.args.device.type == "cpu" and self.args.loss_type == "nll" and self.label_smoother is None
         if return_outputs or not plain or self.aux_loss_enabled or not 0 < logits <= MOST_LOGITS:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         rows = {name: value for name, value in inputs.items() if name != "labels"}
         found = model(**rows, logits_to_keep=positions, use_cache=False).logits
         wanted = labels[:, positions]
@@ -75,9 +83,8 @@ class Progress(TrainerCallback):
         if not control.should_log and time.perf_counter() - self.told > REPORT_SECONDS:
             self._tell(state)
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
+        logs: dict[str, Any] = more["logs"]
         if "loss" not in logs:
             return  # the summary at the end
         for name in ("loss", "grad_norm"):
@@ -89,7 +96,9 @@ class Progress(TrainerCallback):
                     "lower train.learning_rate, raise train.warmup_steps, lower train.max_grad_norm, "
                     "or use hardware.dtype=float32",
                 )
-        shown = {name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "mean_token_accuracy")if name in logs}
+        shown = {
+            name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "mean_token_accuracy") if name in logs
+        }
         self._tell(state, **shown)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -116,6 +125,21 @@ class Progress(TrainerCallback):
             memory_gb=round(peak_memory_gb(), 3),
             seconds_left=round(self.seconds() / max(done, 1) * (state.max_steps - state.global_step), 1),
         )
+
+
+def build(config: Config, batch: Fit, rows: Path, folder: Path, report: Report) -> tuple[Trainer, Progress]:
+    """A trainer over prepared rows that keeps its checkpoints in `folder`, and what follows its progress."""
+    base = load_base(config)
+    progress = Progress(report, folder, config.train.save_total_limit)
+    trainer = Trainer(
+        model=base,
+        args=settings(config, batch, folder, on_gpu=base.device.type == "cuda"),
+        train_dataset=Dataset.load_from_disk(rows).select_columns(["input_ids", "labels"]),
+        processing_class=load_tokenizer(require(config.model)),
+        peft_config=lora_config(config.lora, base),
+        callbacks=[progress],
+    )
+    return trainer, progress
 
 
 def settings(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConfig:
@@ -164,6 +188,6 @@ def settings(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConfi
 
 def peak_memory_gb() -> float:
     """The most that the process has used so far, in GB: of the card where there is one, else of the machine."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_reserved() / GB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB  # Linux counts in KiB

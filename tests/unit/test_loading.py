@@ -1,0 +1,115 @@
+"""Base and adapter load from local safetensors, in the precision that was asked for, on the device of the preset."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+from random_models import write_adapter, write_model
+from sft_runner.config.schema import Config, Hardware, Model, Quantization
+from sft_runner.errors import MachineError, UserError
+from sft_runner.model import loading
+
+pytestmark = [
+    # PEFT 0.21 asks transformers 5.23 for a property that has a new name
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("base"))
+
+
+def settings(base: Path, bits: str = "none", dtype: str = "float32") -> Config:
+    return Config(model=Model(name=str(base)), hardware=Hardware(dtype=dtype), quantization=Quantization(bits=bits))
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=torch.arange(48).reshape(1, 48)).logits.float()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_base_has_the_precision_that_was_asked_for(base: Path, dtype: str) -> None:
+    model = loading.load_base(settings(base, dtype=dtype))
+    assert {weights.dtype for weights in model.parameters()} == {getattr(torch, dtype)}
+    assert not model.training
+    assert model.device.type == "cpu"
+
+
+@pytest.mark.parametrize(("bits", "kind"), [("4", Linear4bit), ("8", Linear8bitLt)])
+@pytest.mark.filterwarnings("ignore:MatMul8bitLt. inputs will be cast from:UserWarning")  # LLM.int8 computes so
+def test_a_quantized_base(base: Path, bits: str, kind: type[torch.nn.Module]) -> None:
+    model = loading.load_base(settings(base, bits, "bfloat16"))
+    layers = [module for module in model.modules() if isinstance(module, kind)]
+    assert len(layers) == 2 * 7  # all of two blocks, not the output head
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+    plain = loading.load_base(settings(base)).model.layers[1].mlp.down_proj
+    torch.manual_seed(0)
+    given = torch.randn(16, plain.in_features)
+    with torch.inference_mode():
+        expected, found = plain(given), model.model.layers[1].mlp.down_proj(given.bfloat16()).float()
+    assert 1e-4 < (found - expected).norm() / expected.norm() < {"4": 0.15, "8": 0.03}[bits]
+    if bits == "4":
+        assert {layer.weight.quant_type for layer in layers} == {"nf4"}
+        assert all(layer.weight.quant_state.nested for layer in layers)
+        assert {layer.compute_dtype for layer in layers} == {torch.bfloat16}
+
+
+def test_an_evaluation_pass_leaves_4_bit_weights_as_training_needs_them(base: Path) -> None:
+    """On CPUs with AVX512-BF16 bitsandbytes would repack them in that pass, for good."""
+    model = loading.load_base(settings(base, "4"))
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+    before = {name: layer.weight.data.clone() for name, layer in layers.items()}
+    with torch.no_grad():
+        model.eval()(input_ids=torch.arange(48).reshape(1, 48))
+    for name, layer in layers.items():
+        assert torch.equal(layer.weight.data, before[name])
+        assert not getattr(layer.weight.quant_state, "packing_format_for_cpu", False)
+
+
+@pytest.mark.parametrize("bits", ["none", "4"])
+def test_an_adapter_beside_its_base(base: Path, tmp_path: Path, bits: str) -> None:
+    write_adapter(tmp_path, base)
+    config = settings(base, bits, "bfloat16")
+    tuned = loading.load_tuned(config, tmp_path / "adapter")
+    assert not tuned.training
+    adapter = [weights for name, weights in tuned.named_parameters() if "lora_" in name]
+    assert adapter
+    assert {weights.dtype for weights in adapter} == {torch.float32}
+    assert not any(weights.requires_grad for weights in tuned.parameters())
+    assert (logits(tuned) - logits(loading.load_base(config))).abs().max() > 0.5
+
+
+def test_padding_without_a_padding_token(base: Path, tmp_path: Path) -> None:
+    tokenizer = loading.load_tokenizer(base)
+    assert tokenizer.eos_token == "<|im_end|>"
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    assert loading.load_tokenizer(tmp_path).pad_token == "<|im_end|>"
+
+
+def test_a_card_that_is_not_there(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = settings(base)
+    config.hardware.memory_gb, config.hardware.name = 12, "rtx3060"
+    with pytest.raises(MachineError, match="hardware=rtx3060 needs a CUDA card"):
+        loading.load_base(config)
+
+
+def test_a_kernel_that_is_not_installed(base: Path) -> None:
+    config = settings(base)
+    config.hardware.attn_implementation = "flash_attention_2"
+    with pytest.raises(MachineError, match="hardware.attn_implementation=flash_attention_2"):
+        loading.load_base(config)
+
+
+def test_pickled_weights_are_refused(base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "pickled"))
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="safetensors"):
+        loading.load_base(settings(folder))
