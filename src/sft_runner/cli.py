@@ -1,5 +1,6 @@
 """The command line: Hydra in, exit code out. A first word without `=` is a command; without one, the pipeline runs."""
 
+import functools
 import os
 import secrets
 import signal
@@ -22,7 +23,7 @@ from sft_runner.config import composing, sources
 from sft_runner.errors import SftError, UnknownName
 from sft_runner.launcher import Workers
 from sft_runner.planning import Plan, plan
-from sft_runner.runner import Outcome, execute, record
+from sft_runner.runner import Outcome, asked, execute, record
 from sft_runner.serving.stay import stay
 from sft_runner.sweep import Job
 
@@ -144,7 +145,8 @@ def _run(composed: DictConfig, in_sweep: bool) -> Outcome | None:
         screen.close(planned, outcome)
     if run.config.stage.stay and outcome.model:
         workers.close()
-        stay(run.config, outcome.model.resolve(), run.config.name, lambda line: print(line, flush=True))
+        tell = functools.partial(print, flush=True)
+        stay(run.config, outcome.model.resolve(), run.config.name, tell, question=asked(planned))
     return outcome
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 GB = 1e9
 """Bytes in a GB, as `hardware.memory_gb` and the cards' makers count."""
-PRESETS = ((8, "minimal"), (16, "rtx3060"), (40, "rtx4090"))
-"""Cards below so many GB -> preset; larger ones take `a100`."""
+PRESETS = ((12, "minimal"), (23, "rtx3060"), (39, "rtx4090"))
+"""Cards below so many GB -> preset; larger ones take `a100`. A preset fits the smallest card that takes it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sft_runner import errors
 from sft_runner.config.schema import flatten
-from sft_runner.disk import explained
+from sft_runner.disk import explained, read_json
 from sft_runner.errors import MachineError, SftError, StageFailed
 from sft_runner.events import EventReader
 from sft_runner.launcher import Workers, ended
@@ -17,6 +17,7 @@ from sft_runner.planning import Plan, Step
 from sft_runner.planning import plan as make_plan
 from sft_runner.progress import Progress
 from sft_runner.runs import RunFolder, earlier, orphans
+from sft_runner.serving import server
 from sft_runner.stages import STAGES
 from sft_runner.store import EVENTS, LOG, Store
 from sft_runner.tracking import make
@@ -58,6 +59,8 @@ def execute(
     if plan.cached:
         found = {step.stage: step.manifest for step in plan.steps if step.manifest}
         return Outcome("completed", earlier(plan), found, headline(found))
+    if any(step.stage == "serve" and step.action != "cached" for step in plan.steps):
+        server.check(plan.run.config)
     plan = _with_model(plan)
     own = Workers() if workers is None else None
     try:
@@ -76,6 +79,13 @@ def record(plan: Plan, sweep: str) -> None:
         for step in plan.steps:
             tracker.cached(step.stage, found[step.stage])
             _link(plan, step, folder)
+
+
+def asked(plan: Plan) -> str:
+    """The question with which the served model was checked."""
+    step = next(step for step in plan.steps if step.stage == "serve")
+    check = read_json(Store(plan.output_dir).folder(step.stage, step.fingerprint) / "check.json") or {}
+    return next((str(turn["content"]) for turn in check.get("question", []) if turn["role"] == "user"), "Hello")
 
 
 def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

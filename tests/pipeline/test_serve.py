@@ -137,9 +137,9 @@ def test_the_server_that_stays_answers_curl_and_leaves_nothing(
         family = psutil.Process(owner.pid).children(recursive=True)
         assert len(family) >= 2
         owner.send_signal(number)
-        code = owner.wait(30)
+        code = owner.wait(60)
         assert code == (0 if number == signal.SIGINT else -number)
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
 
 

@@ -43,7 +43,9 @@ def test_the_hint_follows_on_its_own_line() -> None:
     assert UserError("message").show() == "message"
 
 
-@pytest.mark.parametrize("error", [StageFailed("a", "b"), UnknownName("recipe", "a", ["ab"]), UserErrors([UserError("a")])])
+@pytest.mark.parametrize(
+    "error", [StageFailed("a", "b"), UnknownName("recipe", "a", ["ab"]), UserErrors([UserError("a")])]
+)
 def test_errors_can_be_pickled(error: SftError) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)

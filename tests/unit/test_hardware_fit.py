@@ -37,8 +37,10 @@ def test_every_step_has_its_rows() -> None:
     ("memory_gb", "preset"),
     [
         (6.4, "minimal"),  # RTX 2060: 6 GiB, as NVML counts
-        (8.6, "rtx3060"),  # RTX 3070: 8 GiB
+        (8.6, "minimal"),  # RTX 3070: 8 GiB, less than the preset for 12 GiB is made for
         (12.9, "rtx3060"),  # RTX 3060: 12 GiB
+        (17.2, "rtx3060"),  # RTX 4080: 16 GiB
+        (24.2, "rtx4090"),  # L4: 24 GB less what the driver keeps
         (25.8, "rtx4090"),  # RTX 4090: 24 GiB
         (42.9, "a100"),  # A100: 40 GiB
         (150.8, "a100"),  # H200

@@ -90,7 +90,7 @@ HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -151,7 +151,7 @@ def test_the_guard_ends_the_whole_family_when_its_owner_is_killed(family: Callab
 def test_the_guard_ends_the_whole_family_on_a_signal(family: Callable[..., tuple], number: signal.Signals) -> None:
     process, pids, port = family([sys.executable, "-m", "sft_runner.serving.guard", "--"])
     process.send_signal(number)
-    assert process.wait(20) == 128 + signal.SIGTERM, "the exit code is the program's"
+    assert process.wait(60) == 128 + signal.SIGTERM, "the exit code is the program's"
     assert gone(pids)
     assert free(port)
 
@@ -169,7 +169,7 @@ def test_the_guard_kills_what_ignores_sigterm(family: Callable[..., tuple]) -> N
     assert len(pids) == 5
     began = time.monotonic()
     process.stdin.close()
-    process.wait(guard.GRACE_SECONDS + 10)
+    process.wait(guard.GRACE_SECONDS + 60)
     assert time.monotonic() - began >= guard.GRACE_SECONDS
     assert gone(pids)
 
@@ -180,7 +180,7 @@ def test_the_guard_kills_what_ignores_sigterm(family: Callable[..., tuple]) -> N
 def test_the_guard_ends_with_the_program_and_its_code(program: str, code: int) -> None:
     command = [sys.executable, "-m", "sft_runner.serving.guard", "--", sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        assert process.wait(20) == code
+        assert process.wait(60) == code
 
 
 def test_the_guard_says_what_cannot_be_started() -> None:
@@ -268,7 +268,8 @@ def test_a_server_that_does_not_come_up_says_why(
     with pytest.raises(StageFailed, match=message) as caught, planned:
         pass
     assert str(tmp_path / "log") in caught.value.hint
-    assert "loading the weights" in caught.value.hint
+    if behaviour != "never":  # which may not have got that far within a second
+        assert "loading the weights" in caught.value.hint
     assert ("out of luck" in caught.value.hint) == (behaviour == "dies")
     assert free(planned.address.port)
     assert not psutil.pid_exists(planned.process.pid)

@@ -5,6 +5,7 @@ After this module nothing knows of Hydra or OmegaConf.
 
 import ipaddress
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -106,8 +107,10 @@ def _together(config: Config) -> Iterator[UserError]:
     if not config.data.path:
         hint = "give a file with data.path=FILE, or begin with recipe=quickstart, which needs none"
         yield UserError("data.path is not set: there is nothing to learn from", hint)
-    if "/" in config.name or config.name.startswith("."):
-        yield UserError(f"name={config.name} cannot name a folder", "use letters, digits, '-' and '_'")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", config.name):
+        yield UserError(
+            f"name={config.name} cannot name a folder and a served model", "use letters, digits, '-' and '_'"
+        )
     for key, name in [("stage.until", config.stage.until), *(("force", name) for name in config.force)]:
         if name not in STAGES:
             yield UnknownName(f"{key}: stage", name, STAGES)

@@ -94,6 +94,7 @@ OWNED: dict[str, str] = {
     "trackio_static_space_id": _REPORTED,
     "disable_tqdm": _REPORTED,
     "logging_strategy": "train.logging_steps",
+    "include_num_input_tokens_seen": "fixed: tokens are always counted",
     "logging_nan_inf_filter": "fixed: a loss that is not a number stops the run",
     # evaluation
     "eval_strategy": _EVALUATED,

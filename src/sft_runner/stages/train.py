@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
 from sft_runner.disk import read_json, write_json
-from sft_runner.errors import MachineError, UserError
+from sft_runner.errors import MachineError
 from sft_runner.hardware import fit
 from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Report, Result
@@ -121,8 +121,6 @@ def _use_one_card(config: Config, report: Report) -> None:
         first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
         os.environ["CUDA_VISIBLE_DEVICES"] = first
         report(message=f"{count} cards are visible, card {first} is used")
-    if config.hardware.dtype == "float16" and config.hardware.memory_gb <= 0:
-        raise UserError("hardware.dtype=float16 needs a card", "use float32 or bfloat16 on the CPU")
 
 
 @contextmanager

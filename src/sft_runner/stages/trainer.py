@@ -1,5 +1,6 @@
 """TRL's `SFTTrainer` as the train stage uses it. Importing this takes seconds; only a stage at work does it."""
 
+import inspect
 import math
 import resource
 import time
@@ -17,7 +18,7 @@ from sft_runner.errors import StageFailed, UserError
 from sft_runner.hardware import GB, Fit
 from sft_runner.model.adapters import lora_config
 from sft_runner.model.files import require
-from sft_runner.model.loading import load_base, load_tokenizer
+from sft_runner.model.loading import device, load_base, load_tokenizer
 from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Report
 
@@ -40,6 +41,13 @@ class Trainer(SFTTrainer):
             if weights.requires_grad:
                 weights.data = weights.data.float()
         self.processing_class = None  # the rows are tokens already; without it no checkpoint carries a tokenizer
+        self.plain_loss = (
+            self.args.device.type == "cpu"
+            and self.args.loss_type == "nll"
+            and self.label_smoother is None
+            and not self.aux_loss_enabled
+            and "logits_to_keep" in inspect.signature(type(self.model.get_base_model()).forward).parameters
+        )
 
     def create_model_card(self, *arguments: Any, **named: Any) -> None:
         """Checkpoints are read by nobody but the next attempt."""
@@ -49,10 +57,9 @@ class Trainer(SFTTrainer):
     ) -> Any:
         """TRL's loss; on the CPU, where TRL has no fused kernel, the same number by plain cross-entropy."""
         labels = inputs["labels"][:, 1:]
-        positions = (labels != -100).any(dim=0).nonzero().flatten()
+        positions = (labels != -100).any(dim=0).nonzero().flatten() if self.plain_loss else labels.new_empty(0)
         logits = len(labels) * len(positions) * model.config.get_text_config().vocab_size
-        plain = self.args.device.type == "cpu" and self.args.loss_type == "nll" and self.label_smoother is None
-        if return_outputs or not plain or self.aux_loss_enabled or not 0 < logits <= MOST_LOGITS:
+        if return_outputs or not 0 < logits <= MOST_LOGITS:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         rows = {name: value for name, value in inputs.items() if name != "labels"}
         found = model(**rows, logits_to_keep=positions, use_cache=False).logits
@@ -129,11 +136,12 @@ class Progress(TrainerCallback):
 
 def build(config: Config, batch: Fit, rows: Path, folder: Path, report: Report) -> tuple[Trainer, Progress]:
     """A trainer over prepared rows that keeps its checkpoints in `folder`, and what follows its progress."""
+    arguments = settings(config, batch, folder, on_gpu=device(config) != "cpu")
     base = load_base(config)
     progress = Progress(report, folder, config.train.save_total_limit)
     trainer = Trainer(
         model=base,
-        args=settings(config, batch, folder, on_gpu=base.device.type == "cuda"),
+        args=arguments,
         train_dataset=Dataset.load_from_disk(rows).select_columns(["input_ids", "labels"]),
         processing_class=load_tokenizer(require(config.model)),
         peft_config=lora_config(config.lora, base),
@@ -145,6 +153,8 @@ def build(config: Config, batch: Fit, rows: Path, folder: Path, report: Report) 
 def settings(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConfig:
     """What TRL is told. Raises `UserError` for values that it does not take."""
     train, hardware = config.train, config.hardware
+    if hardware.dtype == "float16" and not on_gpu:
+        raise UserError("hardware.dtype=float16 needs a card", "use float32 or bfloat16 on the CPU")
     values: dict[str, Any] = {
         "output_dir": str(folder),
         # what is learned
