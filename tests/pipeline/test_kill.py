@@ -104,9 +104,8 @@ def test_how_an_interrupted_run_is_written_down(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_is_marked_by_the_next(tmp_path: Path) -> None:
-    from mlflow import MlflowClient
-
     from sft_runner.disk import read_json
+    from sft_runner.tracking.mlflow import open_store
 
     process = start(*LONGER, cwd=tmp_path)
     at_step(tmp_path, 3, process)
@@ -117,7 +116,7 @@ def test_a_killed_run_is_marked_by_the_next(tmp_path: Path) -> None:
     assert sft(*LONGER, "train.max_steps=2", cwd=tmp_path).code == 0
     state = read_json(killed / "run.json")
     assert state["state"] == "killed"
-    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    client = open_store(f"sqlite:///{tmp_path}/outputs/mlflow.db")
     assert client.get_run(state["mlflow_run_id"]).info.status == "KILLED"
 
 

@@ -35,11 +35,11 @@ def test_it_ends_with_a_ranked_table(swept: tuple[Path, str]) -> None:
 
 
 def test_its_runs_share_one_tag(swept: tuple[Path, str]) -> None:
-    from mlflow import MlflowClient
+    from sft_runner.tracking.mlflow import open_store
 
     folder, _ = swept
     (sweep,) = (folder / "outputs" / "sweeps").iterdir()
-    client = MlflowClient(f"sqlite:///{folder}/outputs/mlflow.db")
+    client = open_store(f"sqlite:///{folder}/outputs/mlflow.db")
     experiment = client.get_experiment_by_name("sft_runner")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], f"tags.`sft.sweep` = '{sweep.name}'")
