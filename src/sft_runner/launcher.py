@@ -12,14 +12,15 @@ from typing import Any
 
 from sft_runner.errors import StageFailed
 
-QUIET = {
+ENVIRONMENT = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads make a training many times slower where a core is busy otherwise
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for cards must not start CUDA before the fork
     "TOKENIZERS_PARALLELISM": "true",
 }
-"""No telemetry, no prompts."""
+"""What a worker gets unless the user's own environment says otherwise."""
 GRACE_SECONDS = 10.0
 """How long a stage may take to end after it was asked to."""
 
@@ -35,7 +36,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C reaches the runner, which decides
-                env={**os.environ, **QUIET},
+                env={**ENVIRONMENT, **os.environ},
             )
         self.log = log
         self.pending = b""
