@@ -14,6 +14,7 @@ import pytest
 from command import SMALL, actions, manifest, sft, start
 from sft_runner.events import EventReader
 
+SLOW = pytest.mark.slow
 LONGER = [
     *SMALL,
     "train.max_steps=40",
@@ -72,7 +73,7 @@ def interrupt(processes: list[psutil.Process]) -> None:
     processes[0].send_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("kill", [group, runner, stage, interrupt])
+@pytest.mark.parametrize("kill", [group, *(pytest.param(how, marks=SLOW) for how in (runner, stage, interrupt))])
 def test_a_killed_training_ends_with_the_same_bits(
     kill: Callable[[list[psutil.Process]], None], uninterrupted: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_killed_training_ends_with_the_same_bits(
     assert manifest(tmp_path, "train")["metrics"]["steps"] == 40
 
 
+@SLOW
 def test_how_an_interrupted_run_is_written_down(tmp_path: Path) -> None:
     from sft_runner.disk import read_json
 
@@ -103,6 +105,7 @@ def test_how_an_interrupted_run_is_written_down(tmp_path: Path) -> None:
     assert "the same command goes on" in (tmp_path / "screen.log").read_text()
 
 
+@SLOW
 def test_a_killed_run_is_marked_by_the_next(tmp_path: Path) -> None:
     from sft_runner.disk import read_json
     from sft_runner.tracking.mlflow import open_store

@@ -15,13 +15,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_the_machines_error() -> None:
-    with (
-        pytest.raises(MachineError, match="no space left"),
-        explained(Path("/dev/full")),
-        open("/dev/full", "w") as full,
-    ):
-        full.write("x")
-        full.flush()
+    path = Path("/dev/full")
+    with pytest.raises(MachineError, match="no space left"), explained(path):
+        path.write_text("x")
 
 
 @pytest.mark.parametrize("text", ["", "{", "\x00"])
