@@ -28,6 +28,8 @@ from sft_runner.serving.stay import stay
 from sft_runner.sweep import Job
 
 workers = Workers()
+received = [int(signal.SIGINT)]
+"""The signal that ended this command, as the exit code tells it."""
 failures: list[int] = []
 """Exit codes of the jobs that failed; Hydra's own return value would end a sweep at the first."""
 
@@ -70,7 +72,7 @@ def main() -> None:
         code = error.exit_code
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
-        code = 130
+        code = 128 + received[-1]
     finally:
         workers.close()
     sys.exit(code)
@@ -152,6 +154,7 @@ def _run(composed: DictConfig, in_sweep: bool) -> Outcome | None:
 
 def _terminate(number: int, frame: Any) -> None:
     """SIGTERM ends a run like Ctrl-C: everything is written down, and the same command goes on."""
+    received.append(number)
     raise KeyboardInterrupt
 
 

@@ -99,7 +99,7 @@ def test_how_an_interrupted_run_is_written_down(tmp_path: Path) -> None:
     process = start(*LONGER, cwd=tmp_path)
     at_step(tmp_path, 3, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 130
+    assert process.wait(60) == 128 + signal.SIGTERM
     (run,) = (tmp_path / "outputs" / "runs" / "quickstart").iterdir()
     assert read_json(run / "run.json")["state"] == "cancelled"
     assert "the same command goes on" in (tmp_path / "screen.log").read_text()
