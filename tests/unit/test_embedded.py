@@ -36,15 +36,15 @@ def test_the_model_can_emit_every_printable_character() -> None:
     from sft_runner.model.loading import load_tokenizer
 
     tokenizer, model = load_tokenizer(TINY), AutoModelForCausalLM.from_pretrained(TINY).eval()
-    missing = []
-    for character in map(chr, range(33, 127)):
-        texts = [f"{a}{character}{b}" for a, b in ("xk", "7q", "Mz")]
-        asked = [[{"role": "user", "content": f"Copy: {text}"}] for text in texts]
-        ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        with torch.inference_mode():
-            made = model.generate(**ids, max_new_tokens=4, do_sample=False)[:, ids["input_ids"].shape[1] :]
-        if not any(character in text for text in tokenizer.batch_decode(made, skip_special_tokens=True)):
-            missing.append(character)
+    contexts = [("x", "k"), ("7", "q"), ("M", "z")]
+    cases = [(character, f"{a}{character}{b}") for character in map(chr, range(33, 127)) for a, b in contexts]
+    asked = [[{"role": "user", "content": f"Copy: {text}"}] for _, text in cases]
+    ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    with torch.inference_mode():  # all prompts are equally long
+        made = model.generate(**ids, max_new_tokens=4, do_sample=False)[:, ids["input_ids"].shape[1] :]
+    answers = tokenizer.batch_decode(made, skip_special_tokens=True)
+    emitted = {character for (character, _), answer in zip(cases, answers, strict=True) if character in answer}
+    missing = sorted({character for character, _ in cases} - emitted)
     assert len(missing) <= 3, missing  # a character is missed now and then in a context; none is out of reach
 
 
