@@ -1,6 +1,6 @@
 """Run a command and draw what it said, for the README.
 
-    python scripts/draw_run.py docs/quickstart.svg recipe=quickstart
+python scripts/draw_run.py docs/quickstart.svg recipe=quickstart
 """
 
 import re

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner import commands, screen, sweep
 from sft_runner.config import composing, sources
-from sft_runner.errors import SftError, UnknownName
+from sft_runner.errors import SftError, UnknownName, UserError
 from sft_runner.launcher import Workers
 from sft_runner.planning import Plan, plan
 from sft_runner.runner import Outcome, asked, execute, record
@@ -96,7 +96,8 @@ def _main(arguments: list[str]) -> int:
         _job()
     except (HydraException, OmegaConfBaseException) as error:
         raise composing.explain(error) from None
-    jobs.end()
+    finally:
+        jobs.end()
     return failures[0] if failures else 0
 
 
@@ -132,6 +133,10 @@ def _job(composed: DictConfig) -> float | None:
 def _run(composed: DictConfig, in_sweep: bool) -> Outcome | None:
     """Plan and run; None for a dry run."""
     run = composing.from_hydra(composed)
+    if in_sweep and run.config.stage.stay:
+        raise UserError(
+            "stage=serve stays up, which would hold the sweep at its first job", "serve the best one afterwards"
+        )
     jobs.headline = run.config.evaluate.headline
     planned = plan(run)
     print(planned, flush=True)

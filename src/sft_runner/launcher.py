@@ -17,6 +17,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads make a training many times slower where a core is busy otherwise
+    "PYTHONSAFEPATH": "1",  # a `datasets.py` in the user's folder must not stand in for the library
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for cards must not start CUDA before the fork
     "TOKENIZERS_PARALLELISM": "true",
 }

@@ -38,6 +38,8 @@ class Step:
     """What the fingerprint was made of."""
     manifest: Mapping[str, Any] | None = None
     """The manifest of a cached stage."""
+    forced: bool = False
+    """Whether it runs although its output is there."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,13 @@ def plan(run: Run) -> Plan:
     for name in wanted(config.stage.until):
         inputs = {stage: step.fingerprint for stage, step in steps.items()}
         ingredients = gather(STAGES[name], config, inputs, files, hashes)
-        steps[name] = _step(name, ingredients, store, steps, name in config.force)
+        steps[name] = _step(name, ingredients, store, steps, _forced_by(name, config.force, steps))
     hashes.save()
     return Plan(run, output_dir, tuple(steps.values()), tuple(_facts(run, steps)))
 
 
 def wanted(until: str) -> list[str]:
-    """The stages that `until` needs, in order. Serving needs the evaluation too: its gates say what is fit to serve."""
+    """The stages that `until` needs, in order. What is served is evaluated too."""
     needed: set[str] = set()
     queue = [until, "evaluate"] if until == "serve" else [until]
     while queue:
@@ -132,7 +134,20 @@ def _sources(run: Run) -> list[Path]:
     return files
 
 
-def _step(name: str, ingredients: Ingredients, store: Store, before: Mapping[str, Step], forced: bool) -> Step:
+def _forced_by(name: str, force: list[str], before: Mapping[str, Step]) -> str:
+    """Why a stage must run although its output is there: asked for, or made from an output that is made anew.
+
+    What an accelerator computes anew may differ in its last bits; what `prepare` makes anew is the same.
+    """
+    if name in force:
+        return "force"
+    for step in (before[stage] for stage in STAGES[name].inputs):
+        if step.action != "cached" and (step.forced or STAGES[step.stage].gpu):
+            return f"{step.stage} runs again"
+    return ""
+
+
+def _step(name: str, ingredients: Ingredients, store: Store, before: Mapping[str, Step], forced: str) -> Step:
     fingerprint = ingredients.fingerprint()
     manifest = store.find(name, fingerprint)
     unresolved = ingredients.model == UNRESOLVED
@@ -140,9 +155,11 @@ def _step(name: str, ingredients: Ingredients, store: Store, before: Mapping[str
         return Step(name, "cached", fingerprint, f"made {_local(manifest)}", ingredients, manifest)
     sealed = latest(store.partial(name, fingerprint) / "checkpoints") if "checkpoints" in STAGES[name].keeps else None
     if sealed:
-        return Step(name, "resume", fingerprint, f"from step {sealed[0]}", ingredients)
+        return Step(
+            name, "resume", fingerprint, f"from step {sealed[0]}", ingredients, forced=bool(manifest and forced)
+        )
     if manifest and forced:
-        return Step(name, "run", fingerprint, "force", ingredients)
+        return Step(name, "run", fingerprint, forced, ingredients, forced=True)
     if unresolved:
         return Step(name, "run", fingerprint, "the model is not on this machine yet", ingredients)
     return Step(name, "run", fingerprint, _why(name, ingredients, store, before), ingredients)
@@ -153,6 +170,8 @@ def _why(name: str, new: Ingredients, store: Store, before: Mapping[str, Step]) 
     nearest: list[str] | None = None
     for manifest in store.manifests(name):
         differences = _differences(new, manifest, before)
+        if manifest.get("fingerprint") == new.fingerprint():
+            return "its files are damaged or missing"
         if differences and (nearest is None or len(differences) < len(nearest)):
             nearest = differences
     if nearest is None:

@@ -44,23 +44,20 @@ class Outcome:
     """MLflow's id of the run."""
     error: SftError | None = None
     """Why it failed."""
-
-    @property
-    def model(self) -> Path | None:
-        """The merged model."""
-        path = self.folder / "model" if self.folder else None
-        return path if path and path.exists() else None
+    model: Path | None = None
+    """The merged model, where it was made."""
 
 
 def execute(
     plan: Plan, workers: Workers | None = None, tracker: Tracker | None = None, sweep: str | None = None
 ) -> Outcome:
     """Run what the plan says. A failed stage is in the outcome; Ctrl-C and SIGTERM pass through."""
+    if any(step.stage == "serve" for step in plan.steps) and (plan.run.config.stage.stay or not plan.cached):
+        server.check(plan.run.config)
     if plan.cached:
         found = {step.stage: step.manifest for step in plan.steps if step.manifest}
-        return Outcome("completed", earlier(plan), found, headline(found))
-    if any(step.stage == "serve" and step.action != "cached" for step in plan.steps):
-        server.check(plan.run.config)
+        folder = earlier(plan)
+        return Outcome("completed", folder, found, headline(found), model=_model(plan, folder))
     plan = _with_model(plan)
     own = Workers() if workers is None else None
     try:
@@ -107,7 +104,7 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker | None, sweep: str |
     workers.start(modules, plan.output_dir / "worker.log")
     folder = RunFolder(plan, sweep)
     tracker = tracker or make(plan.run.config, plan.output_dir)
-    for _, state in orphans(plan.output_dir):
+    for _, state in orphans(plan.output_dir, told=plan.run.config.tracking.mlflow.enabled):
         if state.get("mlflow_run_id"):
             tracker.mark_killed(state["mlflow_run_id"])
     outcome = Outcome("completed", folder.path)
@@ -122,6 +119,7 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker | None, sweep: str |
             else:
                 outcome.manifests[step.stage] = _work(plan, step, modules, workers, tracker, progress)
             _link(plan, step, folder)
+        outcome.model = _model(plan, folder.path)
     return outcome
 
 
@@ -146,7 +144,7 @@ def _work(
 ) -> Mapping[str, Any]:
     """Have the worker run one stage; returns its manifest."""
     store = Store(plan.output_dir)
-    partial = store.request(step.stage, step.fingerprint, _request(plan, step))
+    partial = store.partial(step.stage, step.fingerprint)
     reader = EventReader(partial / EVENTS, from_end=True)
     worker = workers.start(modules, plan.output_dir / "worker.log")
     progress.begin(step)
@@ -154,7 +152,7 @@ def _work(
     result: dict[str, Any] = {}
     state, manifest = "cancelled", None
     try:
-        worker.send(partial, force=step.why == "force", mlflow_run_id=tracked)
+        worker.send(partial, values=_request(plan, step), force=step.forced, mlflow_run_id=tracked)
         for message in worker.messages():
             for event in reader.new():
                 tracker.report(step.stage, event)
@@ -165,7 +163,8 @@ def _work(
                 result["code"] = message["code"]
             elif message:
                 result = message
-        manifest = store.find(step.stage, step.fingerprint)
+        if result.get("state") in ("completed", "reused"):
+            manifest = store.find(step.stage, step.fingerprint)
         state = "completed" if manifest else "failed"
         reader.path = store.folder(step.stage, step.fingerprint) / EVENTS
         for event in reader.new():
@@ -206,11 +205,9 @@ def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
     if "message" not in result:
         told = ended(int(result.get("code", 1)))
         return StageFailed(f"{step.stage}: the process ended ({told})", f"log: {log}\n  {way}")
-    kind = getattr(errors, str(result["kind"]), StageFailed)
-    kind = kind if kind in (MachineError, errors.DataError, errors.UserError) else StageFailed
+    kinds = {1: StageFailed, 2: errors.UserError, 3: MachineError}
     hint = "\n  ".join(part for part in (result["hint"], f"log: {log}", way) if part)
-    error: SftError = kind(f"{step.stage}: {result['message']}", hint)
-    return error
+    return kinds[int(result["exit_code"])](f"{step.stage}: {result['message']}", hint)
 
 
 def _with_model(plan: Plan) -> Plan:
@@ -243,6 +240,15 @@ def _info(plan: Plan, folder: RunFolder, sweep: str | None) -> RunInfo:
     if sweep:
         tags["sft.sweep"] = sweep
     return RunInfo(config.name, folder.path, params, tags)
+
+
+def _model(plan: Plan, run: Path | None) -> Path | None:
+    """The merged model: by its name in the run folder, else where the stage made it."""
+    places = [run / "model"] if run else []
+    places += [
+        Store(plan.output_dir).folder(s.stage, s.fingerprint) / "model" for s in plan.steps if s.stage == "merge"
+    ]
+    return next((place for place in places if place.exists()), None)
 
 
 def _link(plan: Plan, step: Step, folder: RunFolder) -> None:

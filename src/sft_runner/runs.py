@@ -83,19 +83,24 @@ def earlier(plan: Plan) -> Path | None:
     return None
 
 
-def orphans(output_dir: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Runs that say they are running although nobody holds their lock: they were killed. Marks them so."""
+def orphans(output_dir: Path, told: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Runs that say they are running although nobody holds their lock: they were killed. Marks them so afterwards.
+
+    One that a tracker knows waits until a tracker is `told`.
+    """
     for folder, state in runs(output_dir):
-        if state.get("state") != "running" or state.get("host") != node():
+        if state.get("state") != "running" or state.get("host") != node() or (state.get("mlflow_run_id") and not told):
             continue
         lock = FileLock(folder / LOCK, timeout=0)
         try:
             lock.acquire()
         except Timeout:
             continue
-        write_json(folder / STATE, {**state, "state": "killed"})
+        state = read_json(folder / STATE) or {}  # it may have ended since
+        if state.get("state") == "running":
+            yield folder, state
+            write_json(folder / STATE, {**state, "state": "killed"})
         lock.release()
-        yield folder, state
 
 
 def _without_secrets(values: Any) -> Any:

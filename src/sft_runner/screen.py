@@ -1,5 +1,6 @@
 """The last lines on the screen: what came out, where it is, what to do next."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -44,15 +45,18 @@ def fail(error: SftError) -> None:
 def hints(plan: Plan, outcome: Outcome) -> list[str]:
     """Where the model is, and the next commands."""
     lines: list[str] = []
-    again = _command([word for word in plan.run.overrides if not word.startswith(("stage=", "force="))])
+    again = _command([word for word in plan.run.overrides if not word.startswith(("stage=", "stage.until=", "force="))])
     if outcome.model:
         lines.append(f"model: {outcome.model}")
     if plan.run.config.stage.until != "serve":
         lines.append(f"next:  {again}   # merges and serves what was trained")
     elif not plan.run.config.stage.stay:
         lines.append(f"next:  {again} stage=serve   # keeps the server up")
-    if plan.run.config.tracking.mlflow.enabled and not plan.run.config.tracking.mlflow.uri:
-        lines.append(f"       mlflow ui --backend-store-uri sqlite:///{plan.output_dir}/mlflow.db")
+    mlflow = plan.run.config.tracking.mlflow
+    if mlflow.enabled and not (mlflow.uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        lines.append(
+            "       " + shlex.join(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{plan.output_dir}/mlflow.db"])
+        )
     return lines
 
 

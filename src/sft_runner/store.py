@@ -44,15 +44,6 @@ class Store:
         found = [manifest for path in folders if isinstance(manifest := read_json(path / MANIFEST), dict)]
         return sorted(found, key=lambda manifest: str(manifest.get("created", "")), reverse=True)
 
-    def request(self, stage: str, fingerprint: str, values: _Manifest) -> Path:
-        """Make the partial folder with its `stage.json`; returns the folder."""
-        partial = self.partial(stage, fingerprint)
-        with explained(partial):
-            partial.mkdir(parents=True, exist_ok=True)
-        if read_json(partial / REQUEST) != values:
-            write_json(partial / REQUEST, values)
-        return partial
-
 
 @contextmanager
 def claim(partial: Path, wait: float = -1) -> Iterator[None]:
@@ -71,17 +62,6 @@ def claim(partial: Path, wait: float = -1) -> Iterator[None]:
         lock.release()
 
 
-def held(partial: Path) -> bool:
-    """Whether somebody works in this folder right now."""
-    if not _lock(partial).exists():
-        return False
-    try:
-        with claim(partial, wait=0):
-            return False
-    except TimeoutError:
-        return True
-
-
 def clear(partial: Path, keeps: tuple[str, ...]) -> None:
     """Remove what an earlier attempt left, but for the request, its log and what the stage goes on from."""
     for path in partial.iterdir():
@@ -90,7 +70,7 @@ def clear(partial: Path, keeps: tuple[str, ...]) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def commit(partial: Path, manifest: _Manifest) -> _Manifest:

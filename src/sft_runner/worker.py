@@ -29,6 +29,7 @@ from sft_runner.disk import explained, read_json, write_json
 from sft_runner.errors import SftError, StageFailed
 from sft_runner.events import EventWriter
 from sft_runner.stages import STAGES
+from sft_runner.stages.stage import Result
 from sft_runner.store import EVENTS, LOG, REQUEST, RESULT, Store, claim, clear, commit, promote
 
 RECORDED = (
@@ -87,10 +88,13 @@ def serve(modules: list[str]) -> int:
 def work(folder: Path, tell: Tell, request: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run the stage of a partial folder, alone; returns what `result.json` says.
 
-    `request` may hold `force` (run although the output is there) and `mlflow_run_id`.
+    `request` may hold `values` (in place of `stage.json`), `force` (run although the output is there) and
+    `mlflow_run_id`.
     """
     request = request or {}
-    values = read_json(folder / REQUEST)
+    values = request.get("values") or read_json(folder / REQUEST)
+    with explained(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     stage, store = STAGES[values["stage"]], Store(folder.parents[2])
     try:
         with claim(folder, wait=0):
@@ -125,6 +129,7 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
         except BaseException:
             events(state="failed")
             raise
+        _same_data(values, result)
         events(state="completed")
         events.close()
         write_json(folder / RESULT, {"state": "completed", "metrics": result.metrics})
@@ -162,6 +167,13 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
 
 def _inputs(values: dict[str, Any], store: Store) -> dict[str, Path]:
     return {name: store.folder(name, fingerprint) for name, fingerprint in values["inputs"].items()}
+
+
+def _same_data(values: dict[str, Any], result: Result) -> None:
+    """What was read must be what the plan saw, or the output would be found again under the wrong name."""
+    planned = str(values["ingredients"].get("data") or "")
+    if planned and any(planned[: len(dataset.digest)] != dataset.digest for dataset in result.datasets):
+        raise StageFailed("the data changed while it was read", "let it rest, then run the same command again")
 
 
 def _versions() -> dict[str, str]:

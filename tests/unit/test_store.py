@@ -13,7 +13,7 @@ import pytest
 from sft_runner import worker
 from sft_runner.config.schema import Config
 from sft_runner.stages.stage import Report, Result
-from sft_runner.store import MANIFEST, Store, claim, commit, held
+from sft_runner.store import MANIFEST, Store, claim, commit
 
 FINGERPRINT = "0123456789abcdef"
 CRASHED = 99
@@ -41,8 +41,7 @@ def work(store: Store, **request: Any) -> dict[str, Any]:
     """One attempt, from the request to the rename."""
     ingredients = {"stage": "prepare", "config": {}}
     values = {"stage": "prepare", "fingerprint": FINGERPRINT, "inputs": {}, "ingredients": ingredients, "config": {}}
-    folder = store.request("prepare", FINGERPRINT, values)
-    return worker.work(folder, lambda message: None, request)
+    return worker.work(store.partial("prepare", FINGERPRINT), lambda message: None, {"values": values, **request})
 
 
 def in_child(function: Callable[[], Any]) -> int:
@@ -150,8 +149,8 @@ def test_a_crash_while_an_output_is_replaced_loses_neither(store: Store, when: s
 
 
 def test_a_second_attempt_starts_clean_but_for_what_the_stage_keeps(store: Store) -> None:
-    partial = store.request("prepare", FINGERPRINT, {"stage": "prepare"})
-    (partial / "checkpoints").mkdir()
+    partial = store.partial("prepare", FINGERPRINT)
+    (partial / "checkpoints").mkdir(parents=True)
     (partial / "checkpoints" / "step").write_text("5")
     (partial / "half-written").write_text("junk")
     assert in_child(lambda: work(store)) == 0
@@ -187,7 +186,16 @@ def test_a_finished_stage_is_not_run_again(store: Store) -> None:
 
 
 def test_the_lock_ends_with_its_holder(store: Store) -> None:
-    partial = store.request("prepare", FINGERPRINT, {})
+    partial = store.partial("prepare", FINGERPRINT)
+    partial.mkdir(parents=True)
+
+    def held(folder: Path) -> bool:
+        try:
+            with claim(folder, wait=0):
+                return False
+        except TimeoutError:
+            return True
+
     assert not held(partial)
     with claim(partial):
         held_elsewhere = in_child(lambda: os._exit(0 if held(partial) else 3))
@@ -203,7 +211,8 @@ def test_the_lock_ends_with_its_holder(store: Store) -> None:
 
 
 def test_commit_hashes_what_it_commits(store: Store) -> None:
-    partial = store.request("prepare", FINGERPRINT, {"stage": "prepare"})
+    partial = store.partial("prepare", FINGERPRINT)
+    partial.mkdir(parents=True)
     (partial / "a").write_text("abc")
     commit(partial, {"fingerprint": FINGERPRINT})
     found = store.find("prepare", FINGERPRINT)

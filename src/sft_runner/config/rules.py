@@ -85,7 +85,7 @@ def _fill(config: Config, choices: Mapping[str, Any]) -> tuple[Config, tuple[Dec
         length = decide("data.max_length", hardware.max_length, f"{preset} caps {length}", True)
     if hardware.dtype != "float32":
         decide("hardware.dtype", hardware.dtype, preset, True)
-    if "8bit" in hardware.optim:
+    if hardware.optim != "adamw_torch":
         decide("hardware.optim", hardware.optim, preset, True)
     recipe = choices.get("recipe")
     settled = replace(
@@ -130,6 +130,9 @@ def _together(config: Config) -> Iterator[UserError]:
         )
     if config.quantization.bits != "none" and config.hardware.dtype == "float16":
         yield UserError("hardware.dtype=float16 does not go with a quantised base", "use hardware.dtype=bfloat16")
+    if "@" in (config.tracking.mlflow.uri or ""):
+        hint = "put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        yield UserError("tracking.mlflow.uri holds a name or a password, which would be written into files", hint)
     yield from check_extra(config.train.extra)
 
 

@@ -144,7 +144,8 @@ def _python_files(root: Path) -> Iterator[Path]:
             and name not in SKIPPED_FOLDERS
             and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
         ]
-        yield from (Path(folder, name) for name in files if name.endswith(".py") and not name.startswith("."))
+        found = (Path(folder, name) for name in files if name.endswith(".py") and not name.startswith("."))
+        yield from (path for path in found if path.is_file())  # a link may lead nowhere
 
 
 def _rows(data: Data, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:

@@ -60,7 +60,7 @@ def locate(model: Model) -> ModelFiles:
     pinned = model.revision if model.revision and len(model.revision) == 40 else None
     commit = pinned or _reference(cached, model.revision or "main")
     folder = cached / "snapshots" / commit if commit else None
-    if folder is None or not (folder / "config.json").is_file():
+    if folder is None or not _fetched(folder):
         return ModelFiles(None, commit, False)
     return ModelFiles(_checked(folder, model.name), commit, False)
 
@@ -106,6 +106,19 @@ def _reference(cached: Path, name: str) -> str | None:
     return file.read_text().strip() if file.is_file() else None
 
 
+def _fetched(folder: Path) -> bool:
+    """Whether a download ended: configuration, tokenizer and every shard are there."""
+    weights = [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            weights = [folder / name for name in set(json.loads(index.read_text())["weight_map"].values())]
+        except (ValueError, KeyError):
+            return False
+    needed = [folder / "config.json", folder / "tokenizer_config.json", *weights]
+    return all(path.is_file() for path in needed)
+
+
 def _checked(folder: Path, name: str) -> Path:
     """The folder, if it is a model that loads without running code of its own."""
     config = folder / "config.json"
@@ -120,6 +133,8 @@ def _checked(folder: Path, name: str) -> Path:
             f"model.name: '{name}' asks for code of its own (auto_map in config.json), which is never run",
             "choose a model that transformers knows itself",
         )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise UserError(f"model.name: '{name}' has no tokenizer", "copy the tokenizer's files into the model's folder")
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"model.name: '{name}' has no .safetensors weights",

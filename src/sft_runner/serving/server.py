@@ -16,7 +16,7 @@ from sft_runner.config.schema import Config
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.launcher import ended
 from sft_runner.serving import guard, transformers, vllm
-from sft_runner.serving.address import Address
+from sft_runner.serving.address import Address, choose
 from sft_runner.serving.completion import Completion, Messages, Refused, ask
 from sft_runner.serving.engine import Engine, interpreter, require
 
@@ -33,8 +33,10 @@ SHOWN_LINES = 12
 
 
 def check(config: Config) -> None:
-    """Raise `MachineError` where the engine is not installed, before hours of training rather than after."""
+    """Raise `MachineError` for a missing engine or a busy port, before hours of training rather than after."""
     require(PACKAGES[config.serve.engine], interpreter(config))
+    if config.stage.stay:
+        choose(config.serve.host, config.serve.port)
 
 
 def server(config: Config, model: Path, name: str, place: Address, log: Path) -> "Server":
