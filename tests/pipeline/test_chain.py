@@ -88,6 +88,7 @@ def test_the_same_command_again_does_nothing(copied: Path) -> None:
         (["name=other"], set(), ""),
         (["hardware.per_device_train_batch_size=2"], set(), ""),
         (["force=[evaluate]"], {"evaluate"}, "force"),
+        (["force=[train]"], {"train", "merge", "evaluate", "serve"}, "train runs again"),
     ],
 )
 def test_only_what_depends_on_a_change_runs(small: Path, change: list[str], runs: set[str], why: str) -> None:
@@ -124,6 +125,33 @@ def test_force_runs_a_stage_again_and_keeps_the_others(copied: Path) -> None:
     assert ended.code == 0, ended.said
     assert actions(ended.out)["train"] == "cached"
     assert manifest(copied, "evaluate")["created"] > before
+
+
+def test_a_forced_stage_that_fails_fails_and_loses_nothing(copied: Path) -> None:
+    before = manifest(copied, "evaluate")
+    (weights,) = (copied / "outputs" / "stages" / "train").glob("*/adapter/adapter_model.safetensors")
+    weights.write_bytes(b"\0" * weights.stat().st_size)
+    ended = sft(*SMALL, "force=[evaluate]", "stage=evaluate", "tracking=none", cwd=copied)
+    assert ended.code == 1, ended.said
+    assert "evaluate" in ended.err
+    assert "stage.log" in ended.err
+    assert "the same command goes on" in ended.err
+    assert manifest(copied, "evaluate") == before
+
+
+def test_a_missing_file_is_said_and_made_again(copied: Path) -> None:
+    (path,) = (copied / "outputs" / "stages" / "evaluate").glob("*/scores.json")
+    path.unlink()
+    ended = sft(*SMALL, "dry_run=true", cwd=copied)
+    assert actions(ended.out)["evaluate"] == "run"
+    assert "damaged or missing" in ended.out
+
+
+def test_a_moved_run_folder_does_not_matter(copied: Path) -> None:
+    shutil.rmtree(copied / "outputs" / "runs")
+    ended = sft(*SMALL, cwd=copied)
+    assert ended.code == 0
+    assert "model: " in ended.out
 
 
 def test_from_python_without_a_main_guard(copied: Path) -> None:
