@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from sft_runner.config.schema import build
 from sft_runner.disk import read_json, write_json
+from sft_runner.stages.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOWER_IS_BETTER = ("loss", "perplexity")
 _LOG_SCALE_FROM = 4
 """Swept values whose largest is so many times the smallest are drawn on a logarithmic axis."""
 _LABEL_LENGTH = 40

@@ -16,6 +16,7 @@ from sft_runner.data.template import IGNORED
 from sft_runner.disk import explained, write_json
 from sft_runner.errors import DataError, StageFailed, UnknownName
 from sft_runner.model.rows import Rows, answer_positions, batches, held_out, padded
+from sft_runner.stages.metrics import LOWER_IS_BETTER
 from sft_runner.stages.stage import Report
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 Metric = Callable[[str, str], float]
 """From the model's answer and the expected one to a number; the metric is its mean over the rows."""
-LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
-"""All other metrics are better when they are higher."""
 LOGITS = 2**28
 """Most logits in a batch of several rows: 512 MiB in 16 bits."""
 POSITIONS = 256
