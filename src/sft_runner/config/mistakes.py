@@ -162,7 +162,7 @@ def _leaves(
 
 
 class _Lines:
-    """Line numbers of the keys in a YAML file, read only when a mistake is to be shown."""
+    """Line numbers of the keys in a YAML file; parsed with its marks when the first is asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
