@@ -7,9 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from sft_runner.data.packing import pack
 
 SCRIPT = Path(__file__).parents[1] / "scripts/make_tiny_model.py"
 SHAPE = {
@@ -22,6 +33,8 @@ SHAPE = {
     "max_position_embeddings": 512,
     "initializer_range": 0.3,  # large enough that logits differ clearly from token to token
 }
+PACKED = 256
+"""Tokens of a pack."""
 
 
 @cache
@@ -40,9 +53,13 @@ def random_model(family: str = "llama", tied: bool = False, seed: int = 0) -> An
     config_class, model_class = {
         "llama": (LlamaConfig, LlamaForCausalLM),
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
     }[family]
     end = tokenizer().eos_token_id
-    return model_class(config_class(**SHAPE, tie_word_embeddings=tied, eos_token_id=end, pad_token_id=256)).eval()
+    layers = ["sliding_attention", "full_attention"]
+    own = {"head_dim": 8, "sliding_window": 8, "layer_types": layers} if family == "gemma3" else {}
+    config = config_class(**SHAPE, **own, tie_word_embeddings=tied, eos_token_id=end, pad_token_id=256)
+    return model_class(config).eval()
 
 
 def write_model(folder: Path, family: str = "llama", tied: bool = False, dtype: torch.dtype = torch.float32) -> Path:
@@ -71,32 +88,83 @@ def write_adapter(train: Path, base: Path, size: float = 0.1, **settings: Any) -
     return train
 
 
-def make_rows(pairs: Sequence[tuple[str, str]]) -> Dataset:
+Turn = tuple[str, str]
+"""A question and its answer."""
+
+
+def chat_row(question: str, answer: str, place: int = 1, **columns: Any) -> dict[str, Any]:
+    """A prepared row of one question and one answer; `columns` are values of its own, such as `tools` as a list."""
+    tools = columns.pop("tools", [])
+    prompt = [{"role": "user", "content": question}]
+    ids = tokenizer().apply_chat_template(prompt, tools=tools or None, add_generation_prompt=True, return_dict=False)
+    trained = tokenizer().encode(answer + "<|im_end|>", add_special_tokens=False)
+    newline = tokenizer().encode("\n", add_special_tokens=False)
+    return {
+        "input_ids": [*ids, *trained, *newline],
+        "labels": [-100] * len(ids) + trained + [-100],
+        "messages": json.dumps([*prompt, {"role": "assistant", "content": answer}]),
+        "tools": json.dumps(tools) if tools else "",
+        "prompt_length": len(ids),
+        **_place(place),
+        **columns,
+    }
+
+
+def text_row(text: str, place: int = 1, prompt: str = "", **columns: Any) -> dict[str, Any]:
+    """A prepared row that is no conversation: a plain text, or code to fill in behind `prompt`."""
+    before = tokenizer().encode(prompt, add_special_tokens=False)
+    learned = tokenizer().encode(text + "<|im_end|>", add_special_tokens=False)
+    return {
+        "input_ids": before + learned,
+        "labels": [-100] * len(before) + learned,
+        "messages": "[]",
+        "tools": "",
+        "prompt_length": len(before),
+        **_place(place),
+        **columns,
+    }
+
+
+def make_rows(pairs: Sequence[Turn]) -> Dataset:
     """Prepared rows of one question and one answer each."""
-    made = []
-    for line, (question, answer) in enumerate(pairs, 1):
-        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        prompt = tokenizer().apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
-        trained = tokenizer().encode(answer + "<|im_end|>", add_special_tokens=False)
-        newline = tokenizer().encode("\n", add_special_tokens=False)
-        made.append(
-            {
-                "input_ids": [*prompt, *trained, *newline],
-                "labels": [-100] * len(prompt) + trained + [-100],
-                "messages": json.dumps(messages),
-                "prompt_length": len(prompt),
-                "source": f"rows.jsonl:{line}",
-            }
-        )
-    return Dataset.from_list(made)
+    return rows_of([chat_row(question, answer, line) for line, (question, answer) in enumerate(pairs, 1)])
+
+
+def rows_of(rows: Sequence[dict[str, Any]]) -> Dataset:
+    """Prepared rows with the types of their columns."""
+    return Dataset(_table(rows))
+
+
+def write_rows(folder: Path, train: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]] = ()) -> Path:
+    """The output of `prepare` for these rows, packs of at most `PACKED` tokens among it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    packs = pack([len(row["input_ids"]) for row in train], PACKED)
+    _write(folder / "train.arrow", _table(train))
+    _write(folder / "held_out.arrow", _table(held_out))
+    _write(folder / "packs.arrow", pa.table({"rows": pa.array(packs, pa.list_(pa.int32()))}))
+    return folder
 
 
 def write_prepared(folder: Path, held_out: int, train: int = 5) -> Path:
     """The output of `prepare`: rows of very different lengths."""
-    for name, count in (("held_out", held_out), ("train", train)):
-        rows = make_rows([("Say it " * (i % 5), "abc" * (i + 1)) for i in range(max(count, 1))])
-        rows.select(range(count)).save_to_disk(folder / name)
-    return folder
+    rows = [chat_row("Say it " * (i % 5), "abc" * (i + 1), i + 1) for i in range(max(held_out, train))]
+    return write_rows(folder, rows[:train], rows[:held_out])
+
+
+def _place(line: int) -> dict[str, str]:
+    return {"source": f"rows.jsonl:{line}", "origin": "rows.jsonl", "kind": "", "rejected": ""}
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    ids, text = pa.list_(pa.int32()), pa.string()
+    columns = {"input_ids": ids, "labels": ids, "messages": text, "tools": text, "prompt_length": pa.int32()}
+    columns |= dict.fromkeys(("source", "rejected", "origin", "kind"), text)
+    return pa.Table.from_pylist(list(rows), pa.schema(columns))
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
 
 
 class Reports(list[dict[str, Any]]):

@@ -1,4 +1,4 @@
-"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`."""
+"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`, `preview`."""
 
 import argparse
 import ast
@@ -10,6 +10,7 @@ from typing import Any
 
 from sft_runner.config import schema, sources
 from sft_runner.errors import suggestion
+from sft_runner.preview import look
 from sft_runner.runs import runs
 
 
@@ -60,7 +61,36 @@ def models(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"recipes": recipes, "keys": keys, "models": models}
+def preview(arguments: list[str]) -> int:
+    """Show what a few rows become: as they were read, as messages, and as tokens with those that are trained marked."""
+    parser = _parser("preview", preview)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _PREVIEW_HELP
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for the pipeline")
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows to show (3)")
+    parser.add_argument("--whole", action="store_true", help="do not shorten long texts")
+    words = parser.parse_intermixed_args(arguments)
+    look(words.overrides, words.rows, words.whole)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "recipes": recipes,
+    "keys": keys,
+    "models": models,
+    "preview": preview,
+}
+
+_PREVIEW_HELP = """\
+Trained tokens are green; without colours (in a file, or with NO_COLOR=1) they stand between ⟦ and ⟧. Below the rows
+stand the sums of the first rows of each source: formats, lengths, what would be left out and why, and warnings.
+Nothing is written, and no weights are loaded.
+
+  sft-runner preview recipe=quickstart
+  sft-runner preview recipe=qa data.path=my.jsonl --rows 10
+  sft-runner preview recipe=qa data.path=my.jsonl model=tiny        # while your own model is not here yet
+  sft-runner preview recipe=qa data.path=my.jsonl 'data.columns={question: title, answer: body}'
+  sft-runner preview recipe=qa data.path=my.jsonl data.train_on=all"""
 
 
 def described(part: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:

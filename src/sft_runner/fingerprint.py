@@ -50,30 +50,33 @@ class Ingredients:
         return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
-def gather(
-    stage: Stage, config: Config, inputs: Mapping[str, str], data: Sequence[Path], hashes: "Hashes"
-) -> Ingredients:
-    """Collect what goes into a stage's fingerprint; `inputs` are those of the stages that came before."""
+def gather(stage: Stage, config: Config, inputs: Mapping[str, str], data: str, hashes: "Hashes") -> Ingredients:
+    """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` is the
+    hash of the user's data."""
     return Ingredients(
         stage=stage.name,
         version=stage.version,
         config=read_by(stage, config),
         inputs={name: inputs[name] for name in stage.inputs},
         model=_model(stage, config.model, hashes) if stage.model else "",
-        data=hashes.together(data) if stage.data else "",
+        data=data if stage.data else "",
     )
 
 
 def read_by(stage: Stage, config: Config) -> dict[str, Any]:
     """The settings that count for a stage."""
     return {
-        key: value
+        key: marks.get("counted", _as_it_is)(value)
         for key, (value, marks) in flatten(config).items()
         if any(key == part or key.startswith(f"{part}.") for part in stage.reads)
         and marks.get("counts", True)
         and not ("neutral" in marks and value == marks["neutral"])
         and not key.startswith("model.")  # the model counts by its files
     }
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 class Hashes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sft_runner.config.run import Run
 from sft_runner.config.schema import Train
-from sft_runner.data.files import check, source_files
+from sft_runner.data import files
 from sft_runner.errors import UserError, raise_all
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
 from sft_runner.hardware import fit
@@ -94,13 +94,14 @@ class Plan:
 def plan(run: Run) -> Plan:
     """Plan a run. Raises `UserError` for data or a model that cannot be used, all at once."""
     config = run.config
-    files = _sources(run)
+    hashes = Hashes()
+    data = _data(run, hashes)
     output_dir = Path(config.output_dir).expanduser().resolve()
-    store, hashes = Store(output_dir), Hashes()
+    store = Store(output_dir)
     steps: dict[str, Step] = {}
     for name in wanted(config.stage.until):
         inputs = {stage: step.fingerprint for stage, step in steps.items()}
-        ingredients = gather(STAGES[name], config, inputs, files, hashes)
+        ingredients = gather(STAGES[name], config, inputs, data, hashes)
         steps[name] = _step(name, ingredients, store, steps, _forced_by(name, config.force, steps))
     hashes.save()
     return Plan(run, output_dir, tuple(steps.values()), tuple(_facts(run, steps)))
@@ -117,13 +118,14 @@ def wanted(until: str) -> list[str]:
     return [name for name in STAGES if name in needed]
 
 
-def _sources(run: Run) -> list[Path]:
-    """The data files; mistakes in data and model are told together."""
+def _data(run: Run, hashes: Hashes) -> str:
+    """The hash of the data; mistakes in data and model are told together."""
     errors: list[UserError] = []
-    files: list[Path] = []
+    found = UNRESOLVED
     try:
-        files = source_files(run.config.data)
-        check(run.config.data)
+        if not files.missing(run.config.data):
+            files.check(run.config.data)
+            found = files.content_hash(run.config.data, hashes.of)
     except UserError as error:
         errors.append(error)
     try:
@@ -131,7 +133,7 @@ def _sources(run: Run) -> list[Path]:
     except UserError as error:
         errors.append(error)
     raise_all(errors)
-    return files
+    return found
 
 
 def _forced_by(name: str, force: list[str], before: Mapping[str, Step]) -> str:
@@ -162,6 +164,8 @@ def _step(name: str, ingredients: Ingredients, store: Store, before: Mapping[str
         return Step(name, "run", fingerprint, forced, ingredients, forced=True)
     if unresolved:
         return Step(name, "run", fingerprint, "the model is not on this machine yet", ingredients)
+    if ingredients.data == UNRESOLVED:
+        return Step(name, "run", fingerprint, "the data is not on this machine yet", ingredients)
     return Step(name, "run", fingerprint, _why(name, ingredients, store, before), ingredients)
 
 

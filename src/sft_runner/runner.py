@@ -8,6 +8,7 @@ from typing import Any
 
 from sft_runner import errors
 from sft_runner.config.schema import flatten
+from sft_runner.data import files
 from sft_runner.disk import explained, read_json
 from sft_runner.errors import MachineError, SftError, StageFailed
 from sft_runner.events import EventReader
@@ -58,7 +59,7 @@ def execute(
         found = {step.stage: step.manifest for step in plan.steps if step.manifest}
         folder = earlier(plan)
         return Outcome("completed", folder, found, headline(found), model=_model(plan, folder))
-    plan = _with_model(plan)
+    plan = _with_model(_with_data(plan))
     own = Workers() if workers is None else None
     try:
         return _execute(plan, workers or own or Workers(), tracker, sweep)
@@ -208,6 +209,16 @@ def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
     kinds = {1: StageFailed, 2: errors.UserError, 3: MachineError}
     hint = "\n  ".join(part for part in (result["hint"], f"log: {log}", way) if part)
     return kinds[int(result["exit_code"])](f"{step.stage}: {result['message']}", hint)
+
+
+def _with_data(plan: Plan) -> Plan:
+    """The plan with all of its data on this machine; raises in one line where it cannot be had."""
+    absent = files.missing(plan.run.config.data)
+    if not absent or plan.cached:
+        return plan
+    print(f"  fetching {', '.join(absent)}", flush=True)
+    files.fetch(plan.run.config.data)
+    return make_plan(plan.run)  # its bytes are known now
 
 
 def _with_model(plan: Plan) -> Plan:

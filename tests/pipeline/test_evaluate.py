@@ -8,7 +8,17 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from random_models import Reports, make_rows, tokenizer, write_adapter, write_model, write_prepared
+from random_models import (
+    Reports,
+    chat_row,
+    make_rows,
+    text_row,
+    tokenizer,
+    write_adapter,
+    write_model,
+    write_prepared,
+    write_rows,
+)
 from sft_runner.config.schema import Config, Model
 from sft_runner.errors import DataError
 from sft_runner.fingerprint import Hashes, gather
@@ -105,3 +115,32 @@ def test_a_sweep_over_the_adapter_measures_the_base_once(tmp_path: Path, inputs:
     assert fingerprint(config) != first
     config.quantization.bits, config.evaluate.max_new_tokens = "none", 9
     assert fingerprint(config) != first
+
+
+def test_every_kind_of_row_by_kind(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """A chat, one with tools, a text and code to fill in, held out for several reasons."""
+    tool = {"type": "function", "function": {"name": "clock", "parameters": {}}}
+    rows = [
+        chat_row("What time is it?", "Noon.", 1, kind="unseen", tools=[tool]),
+        chat_row("How late is it?", "Noon.", 2, kind="reworded"),
+        text_row("once upon a time", 3, kind="unseen"),
+        text_row("return 1", 4, prompt="def f():"),
+    ]
+    inputs["prepare"] = write_rows(tmp_path / "several", rows, rows)
+    config = config_for(tmp_path / "base")
+    base = Baseline().execute(config, inputs, tmp_path / "baseline", Reports()).metrics["base"]
+    found = Evaluate().execute(config, inputs, tmp_path / "evaluate", Reports()).metrics
+    assert (found["tuned"]["rows"], found["tuned"]["answers"]) == (4, 3)
+    assert found["tuned"]["by"].keys() == {"unseen", "reworded"}
+    gained = found["gain"]["by"]["unseen"]
+    assert gained.keys() == {"loss", "perplexity", "exact_match"}
+    assert gained["loss"] == pytest.approx(base["by"]["unseen"]["loss"] - found["tuned"]["by"]["unseen"]["loss"])
+    written = lines(tmp_path / "evaluate/predictions.jsonl")
+    assert [row["kind"] for row in written] == ["unseen", "reworded", "unseen", ""]
+    assert [row["prompt"] for row in written[2:]] == ["", "def f():"]
+    assert [("answer" in row["base"], "answer" in row["tuned"]) for row in written] == [
+        (True, True),
+        (True, True),
+        (False, False),
+        (True, True),
+    ]

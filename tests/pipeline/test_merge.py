@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from random_models import Reports, write_adapter, write_model, write_prepared
+from random_models import Reports, text_row, write_adapter, write_model, write_prepared, write_rows
 from sft_runner.config.schema import Config, Merge, Model
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.model import merging
@@ -28,9 +28,11 @@ pytestmark = [
 KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
 
 
-def run(tmp_path: Path, base: Path, held_out: int = 3, merge: Merge | None = None) -> Result:
-    """Merge `train/adapter` into `base`, below `tmp_path/merge`."""
-    inputs = {"prepare": write_prepared(tmp_path / "prepare", held_out), "train": tmp_path / "train"}
+def run(tmp_path: Path, base: Path, held_out: int | None = 3, merge: Merge | None = None) -> Result:
+    """Merge `train/adapter` into `base`, below `tmp_path/merge`; without `held_out` on the rows that are there."""
+    if held_out is not None:
+        write_prepared(tmp_path / "prepare", held_out)
+    inputs = {"prepare": tmp_path / "prepare", "train": tmp_path / "train"}
     (tmp_path / "merge").mkdir()
     config = Config(model=Model(name=str(base)), merge=merge or Merge())
     config.quantization.bits = "none"
@@ -107,12 +109,38 @@ def test_what_belongs_to_the_model_goes_along(tmp_path: Path) -> None:
     assert "quantization_config" not in json.loads((model / "config.json").read_text())
 
 
+def test_the_chat_template_of_training_goes_along(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    settings = base / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"chat_template": "of the base"}))
+    (base / "chat_template.json").write_text('{"chat_template": "of the base"}')
+    write_adapter(tmp_path / "train", base)
+    write_prepared(tmp_path / "prepare", 3)
+    (tmp_path / "prepare" / "chat_template.jinja").write_text("of training")
+    run(tmp_path, base)
+    model = tmp_path / "merge/model"
+    assert AutoTokenizer.from_pretrained(model).chat_template == "of training"
+    assert not [file for file in model.iterdir() if b"of the base" in file.read_bytes()]
+    before, after = (json.loads((folder / "tokenizer_config.json").read_text()) for folder in (base, model))
+    assert after == {name: value for name, value in before.items() if name != "chat_template"}
+
+
+def test_texts_and_code_to_fill_in_prove_it_too(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base)
+    rows = [text_row("once upon a time"), text_row("return 1", 2, prompt="def f():")]
+    write_rows(tmp_path / "prepare", rows, rows)
+    proof = run(tmp_path, base, held_out=None).metrics
+    assert proof["difference"]["relative"] < 1e-5
+    assert (proof["rows"], proof["positions"]) == (2, 16 + 9)
+
+
 @pytest.mark.parametrize("factor", [1.01, float("nan")])
 def test_one_wrong_tensor_is_found(tmp_path: Path, factor: float) -> None:
     base = write_model(tmp_path / "base")
     write_adapter(tmp_path / "train", base)
     run(tmp_path, base)
-    rows = first_rows(tmp_path / "prepare/held_out", 3)
+    rows = first_rows(tmp_path / "prepare/held_out.arrow", 3)
     expected = merging.answer_logits(merging.load_adapted(base, tmp_path / "train/adapter"), rows)
     weights = tmp_path / "merge/model/model.safetensors"
     assert merging.verify(weights.parent, expected, rows).relative < 1e-5

@@ -1,5 +1,6 @@
 """The served model is the trained one: its prompts have the token ids of training, and a real server answers."""
 
+import copy
 import json
 import os
 import shutil
@@ -7,16 +8,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from random_models import SHAPE, Reports, make_rows, tokenizer, write_prepared
+from random_models import SHAPE, Reports, chat_row, make_rows, text_row, tokenizer, write_prepared, write_rows
 from sft_runner.config.schema import Config
+from sft_runner.data.template import Renderer
 from sft_runner.disk import read_json
 from sft_runner.errors import StageFailed
-from sft_runner.stages.serve import Serve, check_count, check_prompts
+from sft_runner.serving import address
+from sft_runner.serving.server import server
+from sft_runner.stages.exam import check_count, check_prompts, choose
+from sft_runner.stages.serve import Serve
 
 VLLM = os.environ.get("SFT_TEST_VLLM_PYTHON", "")
 """The interpreter of an environment that has vLLM."""
@@ -56,8 +62,7 @@ def config(engine: str = "transformers", python: str | None = None) -> Config:
     return made
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
+ENGINES = pytest.mark.parametrize(
     ("engine", "python"),
     [
         ("transformers", None),
@@ -66,6 +71,10 @@ def config(engine: str = "transformers", python: str | None = None) -> Config:
         ),
     ],
 )
+
+
+@pytest.mark.slow
+@ENGINES
 def test_the_check_asks_a_real_server(
     folders: dict[str, Path], tmp_path: Path, engine: str, python: str | None
 ) -> None:
@@ -110,16 +119,105 @@ def test_a_template_that_is_missing_or_fails_is_told(folders: dict[str, Path]) -
 def test_a_prompt_that_only_goes_on_is_another_prompt() -> None:
     rows = make_rows([("a", "b")])
     length = rows[0]["prompt_length"]
-    shorter = rows.map(lambda row: {"prompt_length": row["prompt_length"] - 1})
+    shorter = [row | {"prompt_length": row["prompt_length"] - 1} for row in rows]
     with pytest.raises(StageFailed, match=f"from token {length - 1} on"):
         check_prompts(tokenizer(), shorter)
 
 
 def test_a_server_that_counts_other_tokens_is_told() -> None:
-    row = make_rows([("a", "b")])[0]
-    check_count(row, row["prompt_length"])
-    with pytest.raises(StageFailed, match=rf"counted {row['prompt_length'] + 1} prompt tokens"):
-        check_count(row, row["prompt_length"] + 1)
+    exam = choose(tokenizer(), make_rows([("a", "b")]))
+    check_count(exam, exam.prompt_tokens)
+    with pytest.raises(StageFailed, match=rf"counted {exam.prompt_tokens + 1} prompt tokens"):
+        check_count(exam, exam.prompt_tokens + 1)
+
+
+# --- what is asked --------------------------------------------------------------------------------------------------
+
+TOOL = {"type": "function", "function": {"name": "clock", "description": "The time.", "parameters": {}}}
+CALL = {"id": "1", "type": "function", "function": {"name": "clock", "arguments": {"zone": "UTC"}}}
+PLAIN = chat_row("How are you?", "Well.", 1)
+WITH_TOOLS = chat_row("What time is it?", "Noon.", 2, tools=[TOOL])
+CALLED = chat_row("And now?", "Two.", 3, tools=[TOOL]) | {
+    "messages": json.dumps(
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "And now?"},
+            {"role": "assistant", "content": "", "tool_calls": [CALL]},
+            {"role": "tool", "content": "14:00", "tool_call_id": "1", "name": "clock"},
+            {"role": "assistant", "content": "Two."},
+        ]
+    )
+}
+TEXT = text_row("once upon a time", 4)
+FILL = text_row("return 1", 5, prompt="def f():")
+
+
+@pytest.mark.parametrize(
+    ("rows", "source"),
+    [
+        ([TEXT, FILL, CALLED, WITH_TOOLS, PLAIN], 1),
+        ([TEXT, CALLED, WITH_TOOLS], 2),
+        ([TEXT, CALLED], 3),
+        ([FILL, TEXT], 5),
+        ([TEXT, FILL], 4),
+    ],
+)
+def test_the_plainest_row_is_asked(rows: list[dict[str, Any]], source: int) -> None:
+    assert choose(tokenizer(), rows).source == f"rows.jsonl:{source}"
+
+
+def test_a_chat_is_asked_whole_and_one_with_calls_up_to_the_first() -> None:
+    plain, tools, called = (choose(tokenizer(), [row]) for row in (PLAIN, WITH_TOOLS, CALLED))
+    assert (plain.question.messages, plain.question.tools) == ([{"role": "user", "content": "How are you?"}], [])
+    assert (plain.prompt_tokens, plain.expected) == (PLAIN["prompt_length"], "Well.")
+    assert (tools.question.tools, tools.prompt_tokens) == ([TOOL], WITH_TOOLS["prompt_length"])
+    assert [message["role"] for message in called.question.messages] == ["system", "user"]
+    assert (called.question.tools, called.expected) == ([TOOL], "")
+
+
+def test_a_text_is_asked_by_its_first_half_and_code_by_what_stands_before() -> None:
+    text, fill = (choose(tokenizer(), [row]) for row in (TEXT, FILL))
+    assert (text.question.text, text.prompt_tokens, text.expected) == ("once upon", 9, " a time")
+    assert (fill.question.text, fill.prompt_tokens, fill.expected) == ("def f():", 8, "return 1")
+
+
+def test_a_template_that_writes_the_date_is_compared_on_the_day_of_training() -> None:
+    dated = copy.deepcopy(tokenizer())
+    dated.chat_template = "{{ strftime_now('%A, %d %B %Y') }}\n" + str(tokenizer().chat_template)
+    messages = json.loads(PLAIN["messages"])
+    ids = Renderer(dated).prompt_ids(messages[:-1])
+    row = PLAIN | {"input_ids": [*ids, 1, 2], "prompt_length": len(ids)}
+    assert check_prompts(dated, [row]) == 1
+    today = dated.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+    assert today != ids
+    assert choose(dated, [row]).prompt_tokens == len(today)
+    with pytest.raises(StageFailed, match="from token 0 on"):
+        check_prompts(tokenizer(), [row])
+
+
+def test_only_chats_have_prompts_to_compare() -> None:
+    assert check_prompts(tokenizer(), [TEXT, PLAIN, FILL, WITH_TOOLS]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [WITH_TOOLS, CALLED, TEXT, FILL], ids=["tools", "calls", "text", "fill"])
+@ENGINES
+def test_every_kind_of_row_can_be_asked(
+    folders: dict[str, Path], tmp_path: Path, row: dict[str, Any], engine: str, python: str | None
+) -> None:
+    only = {"prepare": write_rows(tmp_path / "prepare", [row])}
+    (tmp_path / "serve").mkdir()
+    if row is CALLED:  # written by hand, so its ids are not those of its messages
+        exam = choose(tokenizer(), [row])
+        made = config(engine, python)
+        place = address.choose("127.0.0.1", 0)
+        with server(made, folders["merge"] / "model", "tiny", place, tmp_path / "log") as running:
+            check_count(exam, running.ask(exam.question, 4).prompt_tokens)
+        return
+    Serve().execute(config(engine, python), folders | only, tmp_path / "serve", Reports())
+    check = read_json(tmp_path / "serve" / "check.json")
+    assert (check["source"], check["prompts_checked"]) == (row["source"], int(row is WITH_TOOLS))
+    assert check["completion_tokens"] >= 1
 
 
 @pytest.mark.slow

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from random_models import Reports, make_rows, tokenizer, write_model, write_prepared
+from random_models import Reports, chat_row, tokenizer, write_model, write_prepared, write_rows
 from sft_runner.config.schema import Config, Hardware, Lora, Model, Quantization
 from sft_runner.config.schema import Train as TrainConfig
 from sft_runner.disk import read_json
@@ -26,6 +25,7 @@ from sft_runner.errors import MachineError, StageFailed, UnknownName, UserError
 from sft_runner.events import EventWriter
 from sft_runner.hardware import Fit
 from sft_runner.model import loading
+from sft_runner.model.rows import all_rows
 from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Result
 from sft_runner.stages.train import Train
@@ -122,7 +122,7 @@ def test_what_it_measured(whole: tuple[Path, Result, Reports]) -> None:
 
 
 def test_tokens_are_those_of_the_rows(world: Path, whole: tuple[Path, Result, Reports]) -> None:
-    rows = Dataset.load_from_disk(world / "prepare" / "train")
+    rows = all_rows(world / "prepare" / "train.arrow")
     assert whole[1].metrics["tokens"] == 4 * sum(len(ids) for ids in rows["input_ids"])
 
 
@@ -171,7 +171,7 @@ def test_activation_checkpointing_does_not_change_what_is_learned(
 # --- killed ---------------------------------------------------------------------------------------------------------
 
 
-def attempt(world: str, folder: str, die_at: str = "") -> None:
+def attempt(world: str, folder: str, die_at: str = "", **changes: Any) -> None:
     """One attempt, in a process of its own; `die_at` is `save:N` to be killed while checkpoint N is sealed."""
     torch.set_num_threads(1)
     if die_at.startswith("save:"):
@@ -196,7 +196,7 @@ def attempt(world: str, folder: str, die_at: str = "") -> None:
         stage.shutil.rmtree = then_killed  # type: ignore[assignment]
     Path(folder).mkdir(exist_ok=True)
     report = EventWriter(Path(folder).with_suffix(".jsonl"))
-    Train().execute(settings(Path(world)), {"prepare": Path(world) / "prepare"}, Path(folder), report)
+    Train().execute(settings(Path(world), **changes), {"prepare": Path(world) / "prepare"}, Path(folder), report)
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +207,8 @@ def processes() -> Any:
     return context
 
 
-def started(processes: Any, world: Path, folder: Path, die_at: str = "") -> BaseProcess:
-    process: BaseProcess = processes.Process(target=attempt, args=(str(world), str(folder), die_at))
+def started(processes: Any, world: Path, folder: Path, die_at: str = "", **changes: Any) -> BaseProcess:
+    process: BaseProcess = processes.Process(target=attempt, args=(str(world), str(folder), die_at), kwargs=changes)
     process.start()
     return process
 
@@ -218,11 +218,11 @@ def ended(process: BaseProcess, code: int) -> None:
     assert process.exitcode == code
 
 
-def finish(processes: Any, world: Path, folder: Path, goes_on_from: int | None) -> None:
+def finish(processes: Any, world: Path, folder: Path, goes_on_from: int | None, **changes: Any) -> None:
     """A second attempt that is not disturbed; checks where it went on from."""
     events = folder.with_suffix(".jsonl")
     events.unlink()
-    ended(started(processes, world, folder), 0)
+    ended(started(processes, world, folder, **changes), 0)
     told = [json.loads(line) for line in events.read_text().splitlines()]
     messages = [event["message"] for event in told if "message" in event and "goes on" in event["message"]]
     assert messages == ([] if goes_on_from is None else [f"goes on from step {goes_on_from}"])
@@ -298,6 +298,65 @@ def test_killed_when_all_was_done(
     assert digest(folder) == digest(whole[0])
 
 
+# --- packed ---------------------------------------------------------------------------------------------------------
+
+PACKS, PACKED_STEPS = 14, 20
+"""14 packs, 3 in a step, which hold 7.93 of the 37 rows: 5 steps for each of the 4 epochs."""
+
+
+@pytest.fixture(scope="module")
+def packed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Reports]:
+    """A training on packs that nobody disturbed."""
+    folder, reports = tmp_path_factory.mktemp("packed"), Reports()
+    return folder, train(world, folder, reports, train__packing=True), reports
+
+
+def test_a_step_takes_as_many_packs_as_hold_its_rows(world: Path, packed: tuple[Path, Result, Reports]) -> None:
+    metrics = packed[1].metrics
+    assert len(all_rows(world / "prepare" / "packs.arrow")) == PACKS
+    assert (metrics["micro_batch"], metrics["accumulation"]) == (3, 1)
+    assert metrics["rows_per_step"] == 7.93
+    assert (metrics["steps"], metrics["epochs"]) == (PACKED_STEPS, 4)
+    logged = read_json(packed[0] / "training.json")["logged"]
+    assert metrics["loss"] < logged[0]["loss"] - 0.5
+    assert not [entry for entry in logged if "num_tokens" in entry]
+
+
+def test_tokens_of_packs_are_those_of_the_rows(
+    whole: tuple[Path, Result, Reports], packed: tuple[Path, Result, Reports]
+) -> None:
+    assert packed[1].metrics["tokens"] == whole[1].metrics["tokens"]
+
+
+def test_the_model_is_checked_once_before_it_learns_from_packs(packed: tuple[Path, Result, Reports]) -> None:
+    told = [event["message"] for event in packed[2] if "message" in event]
+    assert len([message for message in told if "packed documents are the same as alone" in message]) == 1
+
+
+def test_a_model_that_mixes_documents_is_not_trained_on_packs(world: Path, tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "initializer_range": 0.3}
+    MambaForCausalLM(MambaConfig(vocab_size=260, **shape)).save_pretrained(tmp_path / "base")
+    tokenizer().save_pretrained(tmp_path / "base")
+    model: dict[str, Any] = {"model__name": str(tmp_path / "base"), "hardware__attn_implementation": "eager"}
+    model |= {"lora__target_modules": ["in_proj", "x_proj"]}
+    with pytest.raises(StageFailed, match=r"train\.packing: this model does not keep") as raised:
+        train(world, tmp_path / "train", train__packing=True, **model)
+    assert raised.value.hint == "set train.packing=false"
+    assert not (tmp_path / "train" / "adapter").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "goes_on_from"), [(6, 3), (12, 9)])
+def test_packed_and_killed(
+    processes: Any, world: Path, packed: tuple[Path, Result, Reports], tmp_path: Path, step: int, goes_on_from: int
+) -> None:
+    folder = tmp_path / "train"
+    ended(started(processes, world, folder, f"save:{step}", train__packing=True), -signal.SIGKILL)
+    finish(processes, world, folder, goes_on_from, train__packing=True)
+    assert digest(folder) == digest(packed[0])
+    assert read_json(folder / "training.json")["metrics"]["tokens"] == packed[1].metrics["tokens"]
+
+
 # --- methods --------------------------------------------------------------------------------------------------------
 
 
@@ -333,7 +392,7 @@ def test_the_plain_loss_is_trls(world: Path, tmp_path: Path, monkeypatch: pytest
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=3000, num_key_value_heads=2, **shape))
     model.save_pretrained(tmp_path / "base")
     tokenizer().save_pretrained(tmp_path / "base")
-    make_rows([("why " * (i % 7), "so " * (1 + i % 3)) for i in range(24)]).save_to_disk(tmp_path / "prepare" / "train")
+    write_rows(tmp_path / "prepare", [chat_row("why " * (i % 7), "so " * (1 + i % 3)) for i in range(24)])
     losses = {}
     for name, most in (("plain", trainer.MOST_LOGITS), ("trl", 0)):
         monkeypatch.setattr(trainer, "MOST_LOGITS", most)

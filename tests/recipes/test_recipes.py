@@ -32,6 +32,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def planned(recipe: str, folder: Path, *words: str) -> Plan:
+    if recipe == "docs":
+        (folder / "guide.md").write_text(
+            "# Guide\n\n## Install\n\nUnpack the archive into a folder of its own, and start the program in it.\n"
+        )
+        words = (f"data.path={folder}", *words)
     if recipe in ROWS:
         (folder / "my.jsonl").write_text(json.dumps(ROWS[recipe]) + "\n")
         words = (f"data.path={folder / 'my.jsonl'}", *words)

@@ -1,25 +1,30 @@
-"""Which files `data.path` means, and what is said about files that cannot be used."""
+"""Which files count, their hash, the quick look at them, and their rows."""
 
+import csv
+import gzip
 import hashlib
 import json
 import os
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sft_runner.config.schema import Data
-from sft_runner.data import json_list
-from sft_runner.data.files import check, content_hash, count_rows, read, source_files
+from sft_runner.data.files import check, content_hash, count_rows, fetch, missing, read, source_files
 from sft_runner.data.row import Row
-from sft_runner.errors import DataError
+from sft_runner.data.sources import sources_of
+from sft_runner.errors import DataError, UserError
 
 GOOD = '{"question": "q", "answer": "a"}'
+SHARED = Path(__file__).parents[3] / "shared/data"
 
 
-def rows(path: Path, **settings: object) -> list[Row]:
-    return list(read(Data(path=str(path), **settings), Counter()))
+def rows(path: Path, counts: Counter[str] | None = None, **settings: Any) -> list[Row]:
+    data = Data(path=str(path), **settings)
+    return list(read(sources_of(data)[0], data, counts if counts is not None else Counter()))
 
 
 def refused(path: object, format: str = "auto") -> str:
@@ -29,8 +34,19 @@ def refused(path: object, format: str = "auto") -> str:
     return caught.value.show()
 
 
+def write(root: Path, *names: str) -> None:
+    """Files of one good row, whatever they are called."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"[{GOOD}]" if name.endswith(".json") else GOOD)
+
+
+def found(root: Path, format: str = "auto") -> list[str]:
+    return [path.relative_to(root).as_posix() for path in source_files(Data(path=str(root), format=format))]
+
+
 def test_a_path_that_leads_nowhere_is_named_with_the_closest_name_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text(GOOD)
+    write(tmp_path, "train.jsonl")
     assert "did you mean 'train.jsonl'?" in refused(tmp_path / "trian.jsonl")
     assert f"there is no folder {tmp_path / 'none'} either" in refused(tmp_path / "none" / "train.jsonl")
     assert refused(None).startswith("data.path: not set\n")
@@ -40,20 +56,68 @@ def test_a_path_that_leads_nowhere_is_named_with_the_closest_name_beside_it(tmp_
 @pytest.mark.parametrize(
     ("name", "format", "told"),
     [
-        ("rows.csv", "auto", "'.csv'"),
-        ("rows.jsonl.gz", "auto", "'.gz'"),
-        ("code.py", "auto", "take data=python"),
+        ("rows.xlsx", "auto", "'.xlsx'"),
+        ("rows.parquet.gz", "auto", "'.gz'"),
+        ("code.py", "qa", "take data=auto"),
+        ("notes.md", "qa", "take data=auto"),
         ("rows.jsonl", "python", "'.jsonl'"),
+        ("notes.md", "python", "'.md'"),
+        ("code.py", "docs", "'.py'"),
     ],
 )
 def test_only_known_suffixes_are_read(tmp_path: Path, name: str, format: str, told: str) -> None:
-    (tmp_path / name).write_text(GOOD)
+    write(tmp_path, name)
     assert told in refused(tmp_path / name, format)
 
 
-def test_a_folder_is_for_python_code(tmp_path: Path) -> None:
-    assert "is a folder" in refused(tmp_path)
-    assert "no Python file" in refused(tmp_path, "python")
+def test_a_folder_of_rows_is_read_as_one(tmp_path: Path) -> None:
+    write(tmp_path, "b/two.jsonl", "a.json", ".hidden.jsonl", ".git/x.jsonl", "README.md", "build/c.jsonl", "LICENSE")
+    with open(tmp_path / "b" / "one.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["question", "answer"], ["q", "a"]])
+    with gzip.open(tmp_path / "c.jsonl.gz", "wt") as packed:
+        packed.write(GOOD)
+    assert [row.source for row in rows(tmp_path)] == [
+        "a.json:1",
+        "b/one.csv:2",
+        "b/two.jsonl:1",
+        "build/c.jsonl:1",
+        "c.jsonl.gz:1",
+    ]
+    check(Data(path=str(tmp_path)))
+    assert len(rows(tmp_path, limit=2)) == 2
+
+
+def test_an_error_in_a_folder_names_the_file_in_it(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", "sub/b.jsonl")
+    (tmp_path / "sub" / "c.jsonl").write_text(f"{GOOD}\nwhat?")
+    assert "data.path: sub/c.jsonl, line 2: not JSON" in refused(tmp_path)
+
+
+def test_what_may_hold_rows_is_not_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", "b.jsonl.zst")
+    assert "b.jsonl.zst" in refused(tmp_path)
+
+
+def test_a_folder_without_a_known_file_says_what_is_there(tmp_path: Path) -> None:
+    write(tmp_path, "a.png", "b.png", "LICENSE")
+    said = refused(tmp_path)
+    assert "found: 2 .png, 1 without suffix" in said
+    write(tmp_path, "a.py")
+    assert "take data=auto" in refused(tmp_path, "qa")
+    assert "there is no document" in refused(tmp_path, "docs")
+    write(tmp_path / "empty", ".hidden")
+    assert "found: nothing" in refused(tmp_path / "empty")
+
+
+def test_auto_takes_rows_before_documents_before_code(tmp_path: Path) -> None:
+    write(tmp_path, "c.py")
+    assert found(tmp_path) == ["c.py"]
+    write(tmp_path, "b.md", "sub/B.MD")
+    assert found(tmp_path) == ["b.md", "sub/B.MD"]
+    write(tmp_path, "a.jsonl")
+    assert found(tmp_path) == ["a.jsonl"]
+    assert found(tmp_path, "docs") == ["b.md", "sub/B.MD"]
+    assert found(tmp_path, "python") == ["c.py"]
 
 
 def test_a_code_base_leaves_out_what_is_not_its_own_code(tmp_path: Path) -> None:
@@ -69,95 +133,14 @@ def test_a_code_base_leaves_out_what_is_not_its_own_code(tmp_path: Path) -> None
         "env/m.py",
         "notes.txt",
     ]
-    for name in [*wanted, *others, "env/pyvenv.cfg"]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = source_files(Data(path=str(tmp_path), format="python"))
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == wanted
+    write(tmp_path, *wanted, *others, "env/pyvenv.cfg")
+    (tmp_path / "nowhere.py").symlink_to(tmp_path / "gone.py")
+    assert found(tmp_path, "python") == wanted
 
 
 def test_a_build_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:
-    (tmp_path / "build").mkdir()
-    (tmp_path / "build" / "a.py").touch()
-    assert len(source_files(Data(path=str(tmp_path / "build"), format="python"))) == 1
-
-
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_lines_are_counted_with_the_blank_ones(tmp_path: Path, ending: str) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_bytes(b"\xef\xbb\xbf" + ending.join([GOOD, "", "  ", '{"question": "ü", "answer": "a"}']).encode())
-    counts: Counter[str] = Counter()
-    found = list(read(Data(path=str(file)), counts))
-    assert [row.source for row in found] == ["rows.jsonl:1", "rows.jsonl:4"]
-    assert found[1].values["question"] == "ü"
-    assert counts == {"blank_lines": 2}
-
-
-def test_a_list_gives_the_same_rows_as_lines(tmp_path: Path) -> None:
-    values = [{"question": f"q{i}\n€", "answer": {"deep": [i, -1.5e3, None]}} for i in range(50)]
-    for indent in (None, 2):
-        (tmp_path / "rows.json").write_text("\ufeff" + json.dumps(values, indent=indent), encoding="utf-8")
-        found = rows(tmp_path / "rows.json")
-        assert [row.values for row in found] == values
-        assert [row.source for row in found] == [f"rows.json:{i}" for i in range(1, 51)]
-
-
-def test_a_list_is_read_the_same_wherever_its_chunks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = [{"a": 'x\\"[]{},€\n', "b": 12345, "c": [True, None]}, {"a": "", "b": -1e-5, "c": []}]
-    (tmp_path / "rows.json").write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
-    for size in range(1, 60):
-        monkeypatch.setattr(json_list, "CHUNK_BYTES", size)
-        assert [row.values for row in rows(tmp_path / "rows.json")] == values
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("not json", "line 7: not JSON: Expecting value at column 1"),
-        ('{"question": "q", "answer": "a",}', "line 7: not JSON"),
-        ('["q", "a"]', "line 7: not a JSON object"),
-        ("[" * 100_000, "line 7: not readable as JSON"),
-        ('{"question": "q", "answer": ' + "9" * 5000 + "}", "line 7: not readable as JSON"),
-        ('{"question": "q", "answer": 3}', "line 7: answer is a number, not text"),
-        ('{"question": "q", "answer": "\\ud83d"}', "line 7: answer has half a character at position 0"),
-        ('{"question": "q", "answer": null}', "line 7: answer is null"),
-        ('{"question": "q", "reply": "a"}', "line 7: answer is missing; qa needs question + answer"),
-        ('{"messages": [{"role": "user", "content": "q"}]}', "the row looks like chat"),
-    ],
-)
-def test_what_is_wrong_on_line_7_is_said_of_line_7(tmp_path: Path, line: str, told: str) -> None:
-    (tmp_path / "rows.jsonl").write_text("\n".join([GOOD] * 6 + [line, GOOD]))
-    said = refused(tmp_path / "rows.jsonl")
-    assert said.startswith("data.path: rows.jsonl, line 7: ")
-    assert told in said
-
-
-def test_bytes_that_are_not_utf8_are_placed(tmp_path: Path) -> None:
-    text = f"{GOOD}\n" * 3 + '{"question": "'
-    (tmp_path / "rows.jsonl").write_bytes(text.encode() + b'\xff"}\n')
-    assert "line 4: not UTF-8 at byte 15" in refused(tmp_path / "rows.jsonl")
-    (tmp_path / "rows.json").write_bytes(f"[\n{GOOD},\n".encode() * 1 + b'{"question": "\xff"}]')
-    assert "line 3: not UTF-8" in refused(tmp_path / "rows.json")
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (f"[{GOOD},\n{GOOD},\n]", "row 2: line 3: a comma without a row behind it"),
-        (f"[{GOOD}\n{GOOD}]", "row 1: line 2: expected ',' or ']'"),
-        (f"[{GOOD},\n3]", "row 2: line 2: not a JSON object"),
-        (f'[{GOOD},\n{{"question": q}}]', "row 2: line 2: not JSON: Expecting value"),
-        (f"[{GOOD},\n" + GOOD[:-4], "row 2: line 2: the file ends in the middle"),
-        (f"[{GOOD}", "row 1: line 1: the file ends in the middle"),
-        (f"[{GOOD},", "row 2: line 1: the file ends in the middle"),
-        (f"[{GOOD}]\n[]", "row 1: line 2: text behind the end"),
-        (f"{GOOD}\n{GOOD}", "name a file with one object a line .jsonl"),
-        ("hello", "line 1: not a JSON list"),
-    ],
-)
-def test_what_is_wrong_in_a_list_is_placed_by_row_and_line(tmp_path: Path, text: str, told: str) -> None:
-    (tmp_path / "rows.json").write_text(text)
-    assert told in refused(tmp_path / "rows.json")
+    write(tmp_path, "build/a.py")
+    assert found(tmp_path / "build", "python") == ["a.py"]
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.jsonl", ""), ("a.jsonl", "\n \n"), ("a.json", ""), ("a.json", "[ ]")])
@@ -166,16 +149,46 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, text: str) ->
     assert "is empty" in refused(tmp_path / name)
 
 
-def test_a_list_in_a_file_of_lines_is_explained(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(f"[\n{GOOD}\n]")
-    assert "rename a file that is one JSON list to .json" in refused(tmp_path / "rows.jsonl")
+def test_why_nothing_came_of_files_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    assert "nothing to learn from: 1 files\n  code needs docstrings" in refused(tmp_path)
+    (tmp_path / "a.md").write_text("# Title\n\nshort\n")
+    assert "1 sections too short\n  a section needs data.documents.least_chars" in refused(tmp_path)
+    (tmp_path / "a.jsonl").write_text("what?\n")
+    with pytest.raises(DataError, match=r"no row of .* can be read: 1 malformed"):
+        check(Data(path=str(tmp_path), bad_rows="drop"))
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
-def test_the_check_of_a_large_file_is_fast(tmp_path: Path, name: str) -> None:
-    row = json.dumps({"question": "q" * 500, "answer": "a" * 500})
-    lines = [row] * 60_000  # 60 MB
-    (tmp_path / name).write_text("\n".join(lines) if name.endswith("l") else f"[{','.join(lines)}]")
+def test_a_row_of_another_shape_is_told_by_the_look_at_the_first_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f'{GOOD}\n{{"question": "q", "answer": 3}}')
+    assert "data.path: rows.jsonl, line 2: answer is a number" in refused(tmp_path / "rows.jsonl")
+
+
+def test_bad_rows_are_passed_over_where_the_user_says_so(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f"{GOOD}\nwhat?\n\n{GOOD}")
+    counts: Counter[str] = Counter()
+    assert [row.number for row in rows(tmp_path / "rows.jsonl", counts, bad_rows="drop")] == [1, 4]
+    assert counts == {"malformed": 1, "blank_lines": 1}
+
+
+def test_rows_of_another_shape_are_no_error_where_the_user_says_so(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f'{GOOD}\n{{"question": "q", "answer": 3}}\n{{"text": "t"}}')
+    with pytest.raises(DataError):
+        check(Data(path=str(tmp_path)))
+    check(Data(path=str(tmp_path), bad_rows="drop"))
+    (tmp_path / "rows.jsonl").write_text(f'{GOOD}\n{{"text": "t"}}')
+    check(Data(path=str(tmp_path), mixed=True))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
+def test_the_look_at_a_large_file_is_fast(tmp_path: Path, name: str) -> None:
+    row = {"question": "q" * 500, "answer": "a" * 500}
+    lines = [json.dumps(row)] * 60_000  # 60 MB
+    if name.endswith(".csv"):
+        lines = ["question,answer", *(",".join(row.values()) for _ in lines)]
+    text = f"[{','.join(lines)}]" if name.endswith(".json") else "\n".join(lines)
+    with gzip.open(tmp_path / name, "wt", 1) if name.endswith(".gz") else open(tmp_path / name, "w") as file:
+        file.write(text)
     fastest = min(_seconds_to_check(tmp_path / name) for _ in range(3))
     assert fastest < 0.15
 
@@ -195,39 +208,108 @@ def test_a_limit_takes_the_first_rows_and_looks_no_further(tmp_path: Path) -> No
 
 
 def test_rows_are_counted_where_that_is_quick(tmp_path: Path) -> None:
+    def counted(name: str, **settings: Any) -> int | None:
+        data = Data(path=str(tmp_path / name), **settings)
+        return count_rows(sources_of(data)[0], data)
+
     for text in (f"{GOOD}\n{GOOD}", f"{GOOD}\n{GOOD}\n"):
         (tmp_path / "rows.jsonl").write_text(text)
-        assert count_rows(Data(path=str(tmp_path / "rows.jsonl"))) in (2, 3)
-    assert count_rows(Data(path=str(tmp_path / "rows.jsonl"), limit=1)) == 1
+        assert counted("rows.jsonl") in (2, 3)
+    assert counted("rows.jsonl", limit=1) == 1
     (tmp_path / "rows.json").write_text("[]")
-    assert count_rows(Data(path=str(tmp_path / "rows.json"))) is None
+    assert counted("rows.json") is None
+    assert counted("rows.json", limit=7) == 7
 
 
 def test_the_hash_follows_bytes_and_names_but_not_the_place(tmp_path: Path) -> None:
     for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        for name in "ab":
-            (tmp_path / folder / f"{name}.py").write_text(name)
-    one, two = ([tmp_path / folder / f"{name}.py" for name in "ab"] for folder in ("one", "two"))
-    assert content_hash(one) == content_hash(two)
-    assert content_hash(one[:1]) == hashlib.sha256(b"a").hexdigest()
-    two[1].write_text("c")
-    assert content_hash(one) != content_hash(two)
+        write(tmp_path / folder, "a.jsonl", "sub/b.jsonl")
+
+    def hashed(path: str, **settings: Any) -> str:
+        return content_hash(Data(path=str(tmp_path / path), **settings))
+
+    assert hashed("one") == hashed("two")
+    (tmp_path / "two" / "a.jsonl").rename(tmp_path / "two" / "c.jsonl")
+    assert hashed("one") != hashed("two")
+    assert hashed("one/a.jsonl") == hashed("two/c.jsonl")
+    (tmp_path / "two" / "c.jsonl").write_text(GOOD + "\n")
+    assert hashed("one/a.jsonl") != hashed("two/c.jsonl")
+    (tmp_path / "own.jinja").write_text("{{ messages }}")
+    with_template = hashed("one", template=str(tmp_path / "own.jinja"))
+    assert with_template != hashed("one")
+    (tmp_path / "own.jinja").write_text("{{ messages[0] }}")
+    assert with_template != hashed("one", template=str(tmp_path / "own.jinja"))
+    assert source_files(Data(path=str(tmp_path / "one"), template=str(tmp_path / "own.jinja")))[-1].name == "own.jinja"
 
 
-def test_the_hash_is_the_one_that_the_fingerprint_takes(tmp_path: Path) -> None:
+def test_the_hash_of_sources_tells_them_apart(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl")
+    (tmp_path / "b.jsonl").write_text(f"{GOOD}\n{GOOD}")
+
+    def hashed(first: str, second: str) -> str:
+        return content_hash(Data(sources={"x": {"path": str(tmp_path / first)}, "y": {"path": str(tmp_path / second)}}))
+
+    assert hashed("a.jsonl", "b.jsonl") != hashed("b.jsonl", "a.jsonl")
+
+
+def test_the_hash_takes_hashes_that_are_remembered(tmp_path: Path) -> None:
     from sft_runner.fingerprint import Hashes
 
-    files = [tmp_path / "a.py", tmp_path / "b.py"]
-    for file in files:
-        file.write_text(file.name)
-    hashes = Hashes(tmp_path / "hashes.json")
-    assert content_hash(files) == hashes.together(files)
-    assert content_hash(files[:1]) == hashes.together(files[:1])
+    write(tmp_path, "a.jsonl", "b.jsonl.gz")
+    data = Data(path=str(tmp_path))
+    assert content_hash(data) == content_hash(data, Hashes(tmp_path / ".hashes").of)
+    asked: list[Path] = []
+    content_hash(data, lambda path: str(asked.append(path)))
+    assert asked == source_files(data)
+
+
+def test_a_file_is_hashed_as_it_is(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "rows.jsonl.gz", "wt") as packed:
+        packed.write(GOOD)
+    seen: list[str] = []
+    content_hash(Data(path=str(tmp_path / "rows.jsonl.gz")), lambda path: seen.append(path.name) or "")  # type: ignore[func-returns-value]
+    assert seen == ["rows.jsonl.gz"]
+    from sft_runner.data.files import file_hash
+
+    packed_bytes = (tmp_path / "rows.jsonl.gz").read_bytes()
+    assert file_hash(tmp_path / "rows.jsonl.gz") == hashlib.sha256(packed_bytes).hexdigest()
+
+
+def test_a_template_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl")
+    with pytest.raises(UserError, match=r"data\.template: there is no file own\.jinja"):
+        source_files(Data(path=str(tmp_path), template="own.jinja"))
+
+
+def test_nothing_is_missing_of_what_is_on_this_machine(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl")
+    assert missing(Data(path=str(tmp_path))) == []
+    fetch(Data(path=str(tmp_path)))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(GOOD)
-    (tmp_path / "rows.jsonl").chmod(0)
-    assert "cannot be read" in refused(tmp_path / "rows.jsonl")
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name)
+    (tmp_path / name).chmod(0)
+    assert "cannot be read" in refused(tmp_path / name)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data")
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("gsm8k_train.jsonl", 7473),
+        ("gsm8k_test.jsonl", 1319),
+        ("alpaca_en_demo.json", 999),
+        ("identity.json", 91),
+        ("glaive_toolcall_en_demo.json", 300),
+        ("c4_demo.jsonl", 300),
+        ("dpo_en_demo.json", 300),
+    ],
+)
+def test_real_files_are_read_to_the_row(name: str, count: int) -> None:
+    counts: Counter[str] = Counter()
+    assert len(rows(SHARED / name, counts)) == count
+    assert not counts
+    check(Data(path=str(SHARED / name)))

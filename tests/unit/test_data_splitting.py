@@ -2,10 +2,18 @@
 
 import random
 
+import numpy as np
 import pytest
 
-from sft_runner.data.splitting import held_out, rank
+from sft_runner.data import splitting
+from sft_runner.data.splitting import rank
 from sft_runner.errors import DataError
+
+
+def held_out(ranks: list[int], share: float) -> set[int]:
+    """The indices of the held-out rows."""
+    return set(np.flatnonzero(splitting.held_out(np.array(ranks, np.uint64), share)).tolist())
+
 
 RANKS = [rank(42, f"question {i}") for i in range(1000)]
 
@@ -55,7 +63,7 @@ def test_a_prompt_with_most_rows_is_not_held_out() -> None:
     [
         (RANKS[:150], 200, "data.held_out: 200 leaves nothing of 150 rows"),
         (RANKS[:1], 0.1, "data.held_out: 0.1 leaves nothing of 1 rows"),
-        (RANKS[:1] * 5, 0.2, "data.held_out: 1 of 5 rows cannot be held out, because equal prompts stay together"),
+        (RANKS[:1] * 5, 0.2, "data.held_out: 1 of 5 rows cannot be held out, because rows with equal prompts"),
     ],
 )
 def test_a_choice_that_leaves_a_side_empty_is_refused(ranks: list[int], share: float, told: str) -> None:

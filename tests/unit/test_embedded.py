@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_runner.data.files import EMBEDDED
+from sft_runner.data.sources.local import EMBEDDED
 
 TINY = EMBEDDED / "tiny"
 

@@ -9,7 +9,17 @@ import torch
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from random_models import Reports, make_rows, random_model, tokenizer, write_prepared
+from random_models import (
+    Reports,
+    chat_row,
+    make_rows,
+    random_model,
+    rows_of,
+    text_row,
+    tokenizer,
+    write_prepared,
+    write_rows,
+)
 from sft_runner.errors import DataError, StageFailed, UnknownName
 from sft_runner.model import scoring
 from sft_runner.model.rows import batches, held_out
@@ -196,3 +206,69 @@ def test_only_the_first_held_out_rows_are_used(tmp_path: Path) -> None:
     rows = held_out(write_prepared(tmp_path, held_out=4), 3)
     assert list(rows["source"]) == ["rows.jsonl:1", "rows.jsonl:2", "rows.jsonl:3"]
     assert len(held_out(tmp_path, 10)) == 4
+
+
+# --- rows that are no plain chats, and rows of several kinds ----------------------------------------------------------
+
+
+def test_a_text_is_scored_by_its_loss_alone() -> None:
+    rows = rows_of([chat_row("q", "abc"), text_row("abcd", 2), text_row("abd", 3, prompt="x\n")])
+    found = score(chain("abc"), rows, ("exact_match",))
+    assert [row.get("answer") for row in found.predictions] == ["abc", None, "abc"]
+    assert [(row["prompt"], row["expected"]) for row in found.predictions[1:]] == [("", "abcd"), ("x\n", "abd")]
+    assert found.metrics["exact_match"] == 0.5
+    assert (found.metrics["rows"], found.metrics["answers"]) == (3, 2)
+    assert found.metrics["tokens"] == 4 + 4 + 4  # of the text the first is predicted from nothing
+    texts = score(chain("abc"), rows.select([1]), ("exact_match",))
+    assert texts.metrics.keys() == {"loss", "perplexity", "rows", "tokens"}
+
+
+def test_what_is_expected_is_read_as_answers_are() -> None:
+    """Of a tool call or of reasoning too, whatever the template writes counts, up to the end of the turn."""
+    call = '<tool_call>{"name": "clock"}</tool_call>'
+    row = chat_row("q", call) | {
+        "messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": []}]'
+    }
+    found = score(chain("abc"), rows_of([row]), ("exact_match",)).predictions[0]
+    assert (found["expected"], found["exact_match"]) == (call, 0)
+
+
+def test_kinds_and_sources_are_named_apart() -> None:
+    rows = [chat_row("q", "abc", 1, kind="unseen"), chat_row("q", "abx", 2, kind="reworded")]
+    rows += [chat_row("q", "abc", 3, kind="reworded"), chat_row("q", "abc", 4, origin="other.jsonl")]
+    found = score(chain("abc"), rows_of(rows), ("exact_match",))
+    by = found.metrics["by"]
+    assert {name: (scores["exact_match"], scores["rows"]) for name, scores in by.items()} == {
+        "unseen": (1.0, 1),
+        "reworded": (0.5, 2),
+        "rows.jsonl": (2 / 3, 3),
+        "other.jsonl": (1.0, 1),
+    }
+    alone = score(chain("abc"), rows_of(rows[1:3]), ("exact_match",))
+    assert by["reworded"] == pytest.approx({name: alone.metrics[name] for name in by["reworded"]})
+    assert [(row["kind"], row["origin"]) for row in found.predictions[2:]] == [
+        ("reworded", "rows.jsonl"),
+        ("", "other.jsonl"),
+    ]
+    assert all(
+        name in ("loss", "perplexity", "exact_match", "by") for name in scoring.gain(found.metrics, found.metrics)
+    )
+
+
+def test_gain_goes_into_the_parts() -> None:
+    base = {"loss": 2.0, "rows": 4, "by": {"unseen": {"loss": 3.0, "rows": 2}}}
+    tuned = {"loss": 1.5, "rows": 4, "by": {"unseen": {"loss": 1.0, "rows": 2}}}
+    assert scoring.gain(base, tuned) == {"loss": 0.5, "by": {"unseen": {"loss": 2.0}}}
+
+
+def test_a_limit_is_shared_by_kinds_and_sources(tmp_path: Path) -> None:
+    kinds = ["", "", "", "", "unseen", "unseen", "unseen", "reworded"]
+    rows = [chat_row("q", "a", line, kind=kind) for line, kind in enumerate(kinds, 1)]
+    prepared = write_rows(tmp_path, rows[:1], rows)
+    found = [list(held_out(prepared, limit)["source"]) for limit in (1, 3, 6, 8)]
+    assert [[int(source.split(":")[1]) for source in sources] for sources in found] == [
+        [1],
+        [1, 5, 8],
+        [1, 2, 3, 5, 6, 8],
+        [1, 2, 3, 4, 5, 6, 7, 8],
+    ]

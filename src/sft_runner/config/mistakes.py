@@ -183,8 +183,9 @@ class _Lines:
 def _open(key: str) -> bool:
     """Whether a key lies in a dictionary where any name may be used."""
     settings = flatten(Config())
-    part = key.rpartition(".")[0]
-    return part in settings and isinstance(settings[part][0], dict)
+    parts = key.split(".")
+    above = (".".join(parts[:end]) for end in range(1, len(parts)))
+    return any(part in settings and isinstance(settings[part][0], dict) for part in above)
 
 
 def _plain(value: Any) -> Any:

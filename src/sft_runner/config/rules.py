@@ -104,7 +104,12 @@ def _fill(config: Config, choices: Mapping[str, Any]) -> tuple[Config, tuple[Dec
 
 def _together(config: Config) -> Iterator[UserError]:
     """Values that are wrong only beside others."""
-    if not config.data.path:
+    if config.data.path and config.data.sources:
+        yield UserError("data.path and data.sources are both set", "name one file or folder, or several sources")
+    if config.data.mixed and config.data.format != "auto":
+        hint = "leave data.format=auto, so that each row is read by its own columns"
+        yield UserError(f"data.mixed=true does not go with data.format={config.data.format}", hint)
+    if not config.data.path and not config.data.sources:
         hint = "give a file with data.path=FILE, or begin with recipe=quickstart, which needs none"
         yield UserError("data.path is not set: there is nothing to learn from", hint)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", config.name):

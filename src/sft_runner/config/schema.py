@@ -1,24 +1,16 @@
 """Everything a user can say, as plain dataclasses: one class for each part, one line of help under each field.
 
 Hydra composes a `Config` from `conf/`, a recipe and the command line; `rules.py` then fills what was left open.
-`setting()` marks what is special about a field:
-
-    counts=False        never part of a fingerprint: the output does not depend on it
-    neutral=VALUE       left out of fingerprints while it has this value, so that a new field voids no cache
-    choices=(...)       the only values allowed
-    at_least=N          the smallest value allowed
-    approximates=True   supplied by the hardware preset although it changes what is learned
+`setting()` marks what is special about a field; what is said about data stands in `schema_data.py`.
 """
 
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
+from sft_runner.config.schema_data import FORMATS, Data, Documents
+from sft_runner.config.setting import build, flatten, setting
 
-def setting(default: Any = MISSING, **marks: Any) -> Any:
-    """A field with marks; lists, dictionaries and parts are copied for each instance."""
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=marks)
-    return field(default=default, metadata=marks)
+__all__ = ["FORMATS", "Config", "Data", "Documents", "build", "flatten", "setting"]
 
 
 @dataclass
@@ -64,26 +56,6 @@ class Hardware:
 
 
 @dataclass
-class Data:
-    """What to learn from."""
-
-    path: str | None = setting(None, counts=False)
-    """A file (.jsonl, .json), a folder of Python code for `format: python`, or `embedded:dates`. Its bytes count."""
-    format: str = setting("auto", choices=("auto", "alpaca", "qa", "chat", "prompt_completion", "python"))
-    """How a row becomes messages; `auto` looks at the rows' columns."""
-    limit: int | None = setting(None, neutral=None, at_least=1)
-    """Use only the first rows."""
-    max_length: int = setting(2048, at_least=8)
-    """Longest row in tokens, capped by `hardware.max_length`."""
-    overlong: str = setting("drop", choices=("drop", "error"))
-    """What happens to a longer row: `drop` counts it, `error` stops."""
-    held_out: float = setting(0.1, at_least=0)
-    """Rows kept away from training for evaluation: a share below 1, a number of rows from 1 on."""
-    seed: int = 42
-    """Seed of the choice of held-out rows."""
-
-
-@dataclass
 class Lora:
     """The adapter, in the words of PEFT's `LoraConfig`."""
 
@@ -120,7 +92,9 @@ class Train:
     max_steps: int = setting(-1, neutral=-1)
     """Stop after so many optimizer steps; -1 leaves it to `num_train_epochs`."""
     batch_size: int = setting(16, at_least=1)
-    """Rows for each optimizer step, whatever the machine."""
+    """Rows for each optimizer step, whatever the machine; with packing their mean."""
+    packing: bool = setting(False, neutral=False)
+    """Put several short rows into one of `data.max_length`; they do not see each other."""
     lr_scheduler_type: str = "cosine"
     """Shape of the learning rate."""
     warmup_steps: float = setting(0.03, at_least=0)
@@ -255,22 +229,3 @@ class Config:
     """How far to go."""
     tracking: Tracking = field(default_factory=Tracking)
     """Who is told."""
-
-
-def build(kind: type[Any], values: dict[str, Any]) -> Any:
-    """The dataclass `kind` from nested plain values, the inverse of `dataclasses.asdict`."""
-    hints = get_type_hints(kind)
-    parts = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
-    return kind(**{k: build(parts[k], v) if k in parts else v for k, v in values.items()})
-
-
-def flatten(part: Any, prefix: str = "") -> dict[str, tuple[Any, dict[str, Any]]]:
-    """`{"lora.r": (value, marks)}` for every setting below a dataclass."""
-    found: dict[str, tuple[Any, dict[str, Any]]] = {}
-    for item in fields(part):
-        value = getattr(part, item.name)
-        if is_dataclass(value):
-            found |= flatten(value, f"{prefix}{item.name}.")
-        else:
-            found[prefix + item.name] = (value, dict(item.metadata))
-    return found

@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from sft_runner import hardware
-from sft_runner.config.schema import Config
+from sft_runner.config.schema import Config, flatten
 from sft_runner.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
@@ -137,5 +137,7 @@ def _opened(kind: type[Any]) -> Any:
     from omegaconf import OmegaConf
 
     node = OmegaConf.structured(kind)
-    node.train.extra._set_flag("struct", False)
+    for key, (value, _) in flatten(kind()).items():
+        if isinstance(value, dict):
+            OmegaConf.select(node, key)._set_flag("struct", False)
     return node

@@ -1,202 +1,205 @@
-"""The files that `data.path` means, a quick look at them before anything starts, and their rows with positions.
+"""The door to the user's data: which files count, their hash, a quick look at them, and their rows.
 
-Standard library only: planning a run imports this. Reading is lazy and keeps one row in memory.
+Planning imports this, so it imports nothing heavy. Reading is lazy and keeps one row in memory.
 """
 
 import hashlib
-import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
-from io import BufferedReader
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from sft_runner.config.schema import Data
-from sft_runner.data import formats, python_code
-from sft_runner.data.json_list import objects
-from sft_runner.data.row import Row, error_at
-from sft_runner.errors import DataError, suggestion
+from sft_runner.data.readers import file as reader
+from sft_runner.data.readers.faults import MALFORMED, Faults
+from sft_runner.data.row import Row
+from sft_runner.data.sources import Source, sources_of, told_of
+from sft_runner.data.sources.address import address_of
+from sft_runner.data.sources.content import Content, content_of
+from sft_runner.errors import DataError, MachineError, UserError, raise_all
 
-EMBEDDED = Path(__file__).parents[1] / "embedded"
-SUFFIXES = (".jsonl", ".json")
-SKIPPED_FOLDERS = {"__pycache__", "build", "dist", "node_modules", "site-packages"}
-"""Folders whose Python files are copies, made by tools, or somebody else's."""
+UNRESOLVED = "unresolved"
+"""Stands for the hash of data that is not on this machine yet."""
 CHECKED_BYTES = 2 << 20
-"""How far `check` looks: 2 MiB take 0.05 s."""
-CHECKED_PYTHON_BYTES = 1 << 18
-"""The same for Python code, which is slower to parse."""
+"""How far `check` looks into the rows of a source: 2 MiB take 0.05 s."""
+CHECKED_SLOW_BYTES = 1 << 18
+"""The same for documents and code, which are slower to parse."""
 
 
 def source_files(data: Data) -> list[Path]:
-    """The files that count, sorted, as absolute paths. Raises `DataError` for a path that cannot be used."""
-    path = _located(data)
-    if path.is_dir():
-        if data.format != "python":
-            raise DataError(
-                f"data.path: {path} is a folder", "name one file in it, or read Python code with data=python"
-            )
-        files = sorted(_python_files(path))
-        if not files:
-            raise DataError(f"data.path: there is no Python file below {path}", "name the folder of a code base")
-        return files
-    wanted = (".py",) if data.format == "python" else SUFFIXES
-    if path.suffix not in wanted:
-        kind = "format=python reads" if data.format == "python" else "data is read from"
-        raise DataError(
-            f"data.path: {path.name}: {kind} {' and '.join(wanted)} files, not '{path.suffix}'",
-            "take data=python for Python code" if path.suffix == ".py" else "convert it to one JSON object a line",
-        )
-    return [path]
+    """The files that count, source by source, as absolute paths, and the template's if it is one.
+
+    Raises `UserError` for sources that cannot be used, all at once. One that is not fetched yet has no files.
+    """
+    files = [path for _, content in _contents(data) if content for path in content.files]
+    template = _template(data)
+    return [*files, template] if template else files
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with reader.opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hash(data: Data, of: Callable[[Path], str] = file_hash) -> str:
+    """One hash for everything that is read, of the bytes and of the names below each folder, not of the place.
+
+    `of` gives the hash of one file. `UNRESOLVED` while a source is not fetched.
+    """
+    parts: list[str] = []
+    for source, content in _contents(data):
+        if content is None:
+            return UNRESOLVED
+        parts.append(_joined(source.name if data.sources else "", _content_hash(content, of)))
+    template = _template(data)
+    if template:
+        parts.append(_joined("data.template", of(template)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def check(data: Data) -> None:
-    """Look at the first rows, so that most mistakes are told before anything starts."""
-    limit = CHECKED_PYTHON_BYTES if data.format == "python" else CHECKED_BYTES
-    found: formats.Format | None = None
-    for row in read(data, Counter(), limit):
-        found = found or formats.choose(data.format, row)
-        found.messages(row)
-    size = sum(path.stat().st_size for path in source_files(data))
-    if found is None and size <= limit:
-        raise no_rows(data)
+    """Look at the first rows of each source that is here, so that most mistakes are told before anything starts.
 
-
-def read(data: Data, counts: Counter[str], most_bytes: int | None = None) -> Iterator[Row]:
-    """The rows in order, up to `data.limit`. `counts` is told of what is no row, such as blank lines.
-
-    With `most_bytes` reading ends behind the row that passes this many bytes.
+    Raises `UserError` with what is wrong in all sources.
     """
-    yield from islice(_rows(data, counts, most_bytes), data.limit)
+    errors: list[UserError] = []
+    for source, content in _contents(data):
+        if content:
+            try:
+                _check(source, content, data)
+            except UserError as error:
+                errors.append(error)
+    raise_all(errors)
 
 
-def count_rows(data: Data) -> int | None:
-    """How many rows there are at most, where this is quick to tell; for the progress only."""
-    path = _located(data)
-    if path.suffix != ".jsonl":
-        return data.limit
-    with _opened(path) as file:
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
-    return min(lines, data.limit or lines)
+def read(source: Source, data: Data, counts: Counter[str], most_bytes: int | None = None) -> Iterator[Row]:
+    """The rows of a source in order, up to `source.limit`. `counts` is told of what is no row, such as blank lines,
+    and under `malformed` of the rows that `data.bad_rows=drop` leaves out.
+
+    With `most_bytes` reading ends behind the row that passes this many bytes. Raises `MachineError` for a source that
+    is not fetched.
+    """
+    with told_of(source):
+        content = content_of(address_of(source.path), source.format)
+        if content is None:
+            raise MachineError(f"data.path: {source.path} is not on this machine", "run the pipeline, which fetches it")
+        if source.held_out is not None:
+            data = replace(data, held_out=source.held_out)
+        yield from islice(_rows(content, data, counts, most_bytes), source.limit or data.limit)
 
 
-def content_hash(files: Sequence[Path]) -> str:
-    """SHA-256 of the bytes; of several files, of their hashes and their names below the folder they share."""
-    hashes = {}
-    for path in files:
-        with _opened(path) as file:
-            hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    if len(files) == 1:
-        return hashes[files[0]]
-    root = os.path.commonpath(files)
-    lines = sorted(f"{os.path.relpath(path, root)}\0{digest}" for path, digest in hashes.items())
+def count_rows(source: Source, data: Data) -> int | None:
+    """About how many rows there are at most, where this is quick to tell; for the progress only."""
+    limit = source.limit or data.limit
+    with told_of(source):
+        content = content_of(address_of(source.path), source.format)
+        if content is None or content.kind != "rows":
+            return limit
+        total = 0
+        for path in content.files:
+            count = reader.count(path)
+            if count is None:
+                return limit
+            total += count
+    return min(total, limit or total)
+
+
+def missing(data: Data) -> list[str]:
+    """The addresses of sources that are not on this machine yet."""
+    return [source.path for source, content in _contents(data) if content is None]
+
+
+def fetch(data: Data) -> None:
+    """Bring all sources to this machine. Raises `MachineError` in one line where one cannot be had."""
+    for source, content in _contents(data):
+        if content is None:
+            with told_of(source):
+                address_of(source.path).fetch()
+
+
+def no_rows(source: Source, counts: Counter[str]) -> DataError:
+    """The error for files that are there, but gave no row; `counts` is what `read` met instead."""
+    met = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items() if count)
+    if counts[MALFORMED]:
+        return DataError(f"{source.key}: no row of {source.path} can be read: {met}", "data.bad_rows=error says why")
+    if met:
+        what = "code needs docstrings"
+        if counts["sections"]:
+            what = "a section needs data.documents.least_chars characters below a heading"
+        return DataError(f"{source.key}: {source.path} has nothing to learn from: {met}", what)
+    return DataError(f"{source.key}: {source.path} is empty", "give a file with one JSON object a line")
+
+
+def _contents(data: Data) -> list[tuple[Source, Content | None]]:
+    """What each source holds; None where it is not fetched."""
+    errors: list[UserError] = []
+    found: list[tuple[Source, Content | None]] = []
+    for source in sources_of(data):
+        try:
+            with told_of(source):
+                found.append((source, content_of(address_of(source.path), source.format)))
+        except UserError as error:
+            errors.append(error)
+    raise_all(errors)
+    return found
+
+
+def _check(source: Source, content: Content, data: Data) -> None:
+    from sft_runner.data import formats
+
+    limit = CHECKED_BYTES if content.kind == "rows" else CHECKED_SLOW_BYTES
+    found: formats.Format | None = None
+    counts: Counter[str] = Counter()
+    for row in read(source, data, counts, limit):
+        with told_of(source):
+            found = found or formats.choose(source, row)
+            try:
+                (formats.choose(source, row) if data.mixed else found).example(row, data.template)
+            except DataError:
+                if data.bad_rows == "error":
+                    raise
+    if found is None and sum(path.stat().st_size for path in content.files) <= limit:
+        raise no_rows(source, counts)
+
+
+def _rows(content: Content, data: Data, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:
+    if content.kind == "documents":
+        from sft_runner.data import documents
+
+        yield from documents.rows(content.files, content.root, data, counts, most_bytes)
+    elif content.kind == "code":
+        from sft_runner.data import code
+
+        yield from code.rows(content.files, content.root, data, counts, most_bytes)
+    else:
+        faults = Faults(counts, passed_over=data.bad_rows == "drop")
+        for path in content.files:
+            if most_bytes is not None and most_bytes <= 0:
+                return
+            yield from reader.rows(path, content.name(path), faults, most_bytes)
+            if most_bytes is not None:
+                most_bytes -= path.stat().st_size
+
+
+def _content_hash(content: Content, of: Callable[[Path], str]) -> str:
+    """A file's own hash whatever it is called; of a folder, one of the names and hashes below it."""
+    if content.single:
+        return of(content.files[0])
+    lines = sorted(_joined(content.name(path), of(path)) for path in content.files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def no_rows(data: Data) -> DataError:
-    """Nothing could be read from files that are there."""
-    if data.format == "python":
-        return DataError(
-            f"data.path: {data.path} has no documented function to learn from",
-            f"a function counts from {python_code.LEAST_BODY_LINES} lines of body "
-            f"and {python_code.LEAST_DOCSTRING} characters of docstring on",
-        )
-    return DataError(f"data.path: {data.path} is empty", "give a file with one JSON object a line")
+def _joined(name: str, digest: str) -> str:
+    return f"{name}\0{digest}"
 
 
-def _located(data: Data) -> Path:
-    """Where `data.path` leads."""
-    if not data.path:
-        raise DataError("data.path: not set", "name what to learn from: data.path=my.jsonl")
-    if data.path.startswith("embedded:"):
-        name = data.path.removeprefix("embedded:")
-        path = EMBEDDED / f"{name}.jsonl"
-        if not path.is_file():
-            raise DataError(
-                f"data.path: there is no embedded data set '{name}'",
-                suggestion(name, sorted(file.stem for file in EMBEDDED.glob("*.jsonl"))),
-            )
-        return path
-    path = Path(os.path.abspath(Path(data.path).expanduser()))
-    if not path.exists():
-        raise DataError(f"data.path: there is no file or folder {data.path}", _sibling(path))
+def _template(data: Data) -> Path | None:
+    """The file that `data.template` names, if it is one."""
+    if not data.template.endswith((".jinja", ".j2")):
+        return None
+    path = Path(data.template).expanduser().absolute()
+    if not path.is_file():
+        raise UserError(f"data.template: there is no file {data.template}", "name a .jinja file, or take model")
     return path
-
-
-def _sibling(missing: Path) -> str:
-    """A hint on a name beside the missing one that is almost the same."""
-    folder = missing.parent
-    if not folder.is_dir():
-        return f"there is no folder {folder} either"
-    close = get_close_matches(missing.name, [entry.name for entry in folder.iterdir()], n=1)
-    return f"did you mean '{close[0]}'?" if close else "a relative path starts at the folder you are in"
-
-
-def _python_files(root: Path) -> Iterator[Path]:
-    """The Python files of a code base, without virtual environments and what tools made."""
-    for folder, names, files in os.walk(root):
-        names[:] = [
-            name
-            for name in names
-            if not name.startswith(".")
-            and name not in SKIPPED_FOLDERS
-            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
-        ]
-        found = (Path(folder, name) for name in files if name.endswith(".py") and not name.startswith("."))
-        yield from (path for path in found if path.is_file())  # a link may lead nowhere
-
-
-def _rows(data: Data, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:
-    root, files = _located(data), source_files(data)
-    if data.format == "python":
-        yield from python_code.documented_functions(files, root, counts, most_bytes)
-        return
-    path = files[0]
-    with _opened(path) as file:
-        if path.suffix == ".json":
-            for number, values in enumerate(objects(file, path.name), 1):
-                yield Row(values, path.name, number, "row")
-                if most_bytes and file.tell() > most_bytes:
-                    return
-        else:
-            yield from _lines(file, path.name, counts, most_bytes)
-
-
-def _lines(file: BinaryIO, name: str, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:
-    """One JSON object a line; blank lines are counted, a byte-order mark is passed over."""
-    done = 0
-    for number, line in enumerate(file, 1):
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        done += len(line)
-        if line.isspace() or not line:
-            counts["blank_lines"] += 1
-        else:
-            yield Row(_object(line, name, number), name, number)
-        if most_bytes and done > most_bytes:
-            return
-
-
-def _object(line: bytes, name: str, number: int) -> dict[str, Any]:
-    try:
-        values = json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise error_at(name, "line", number, f"not UTF-8 at byte {error.start + 1}", "save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        hint = "rename a file that is one JSON list to .json" if number == 1 and line.strip() == b"[" else ""
-        problem = f"not JSON: {error.msg} at column {error.colno}"
-        raise error_at(name, "line", number, problem, hint or "write one JSON object a line") from None
-    except (ValueError, RecursionError) as error:  # a number of 4,300 digits, a thousand nested lists
-        raise error_at(name, "line", number, f"not readable as JSON: {error}", "mend or remove the line") from None
-    if not isinstance(values, dict):
-        raise error_at(name, "line", number, "not a JSON object", 'write {"instruction": ..., "output": ...}')
-    return values
-
-
-def _opened(path: Path) -> BufferedReader:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise DataError(f"data.path: {path} cannot be read: {error.strerror}", "check its permissions") from None

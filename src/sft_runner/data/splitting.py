@@ -4,10 +4,12 @@ So a row stays on its side when others are added, and rows with one prompt stay 
 """
 
 import hashlib
-from collections.abc import Sequence
-from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from sft_runner.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def rank(seed: int, group: str) -> int:
@@ -15,29 +17,38 @@ def rank(seed: int, group: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{group}".encode()).digest()[:8])
 
 
-def held_out(ranks: Sequence[int], share: float) -> set[int]:
-    """The indices of held-out rows: a share of them below 1, a number from 1 on, at least one unless 0.
+def held_out(ranks: "NDArray[Any]", share: float, source: str = "") -> "NDArray[Any]":
+    """Which rows are held out, as a mask: a share of them below 1, a number from 1 on, at least one unless 0.
 
     Rows of one rank stay together, so that no prompt is both learned and asked. A group that is larger than what is
     still wanted is passed over.
     """
-    if share == 0:
-        return set()
-    wanted = int(share) if share >= 1 else max(round(share * len(ranks)), 1)
-    if wanted >= len(ranks):
+    import numpy as np
+
+    count, where = len(ranks), f" of {source}" if source else ""
+    if share == 0 or not count:
+        return np.zeros(count, bool)
+    if share == float("inf"):
+        return np.ones(count, bool)
+    wanted = int(share) if share >= 1 else max(round(share * count), 1)
+    if wanted >= count:
         raise DataError(
-            f"data.held_out: {share:g} leaves nothing of {len(ranks)} rows to learn from", "hold out fewer, or none: 0"
+            f"data.held_out: {share:g} leaves nothing of {count} rows{where} to learn from",
+            "hold out fewer, or none: 0",
         )
-    chosen: set[int] = set()
-    for _, group in groupby(sorted(range(len(ranks)), key=ranks.__getitem__), key=ranks.__getitem__):
-        rows = list(group)
-        if len(chosen) + len(rows) <= wanted:
-            chosen.update(rows)
-        if len(chosen) == wanted:
-            break
-    if not chosen:
+    groups, places, sizes = np.unique(ranks, return_inverse=True, return_counts=True)
+    chosen, left = np.zeros(len(groups), bool), wanted
+    for group, size in enumerate(sizes):
+        if size <= left:
+            chosen[group] = True
+            left -= size
+            if not left:
+                break
+    if left == wanted:
         raise DataError(
-            f"data.held_out: {wanted} of {len(ranks)} rows cannot be held out, because equal prompts stay together",
+            f"data.held_out: {wanted} of {count} rows{where} cannot be held out, because rows with equal prompts, "
+            "or of one file, stay together",
             "give rows with more than one prompt, or set data.held_out=0",
         )
-    return chosen
+    found: NDArray[Any] = chosen[places]
+    return found

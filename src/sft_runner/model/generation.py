@@ -3,7 +3,7 @@
 Nothing but the model and the prompt decides: of its generation settings only the tokens that end an answer count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,16 +44,23 @@ def answers(
             with torch.inference_mode():
                 written = generator.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
             for index, tokens in zip(batch, written[:, width:].tolist(), strict=True):
-                found[index] = _read(tokenizer, tokens, settings.eos_token_id)
+                found[index] = read(tokenizer, tokens, settings.eos_token_id)
             report(step=first + len(batch), steps=len(rows), message="generate")
     return found
 
 
-def _read(tokenizer: Any, tokens: list[int], stops: list[int]) -> Answer:
+def read(tokenizer: Any, tokens: Sequence[int], stops: Sequence[int]) -> Answer:
     """The text up to the first token that ends an answer; what follows it is padding."""
     end = next((i for i, token in enumerate(tokens) if token in stops), None)
     text = tokenizer.decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return Answer(text, end is not None)
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end an answer, as the model's generation settings and its tokenizer name them."""
+    own = model.generation_config.eos_token_id
+    ends = own if isinstance(own, list) else [own]
+    return sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
 
 
 @contextmanager
@@ -67,8 +74,7 @@ def _greedy(model: Any, tokenizer: Any) -> Iterator[tuple[Any, Any]]:
 
     generator = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's layers stay in
     own = generator.generation_config
-    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    stops = sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
+    stops = stop_tokens(generator, tokenizer)
     if not stops:
         raise StageFailed(
             "model.name: the model names no token that ends an answer",

@@ -4,6 +4,7 @@ The proof compares logits on real rows: the base with the adapter beside it, aga
 back from disk by plain transformers. Never more than one model is in memory.
 """
 
+import json
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
+from sft_runner.disk import write_json
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.model.files import TOKENIZER_FILES
 from sft_runner.model.rows import Rows, answer_positions
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files that must go along with a model's weights."""
+CHAT_TEMPLATE = "chat_template.jinja"
+"""Where a model's folder has its chat template, and what `prepare` writes when it is another than the base's."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
 """Largest logit difference allowed, relative to the largest logit. In 16 bits the merged weights are rounded anew."""
 POSITIONS = 256
@@ -124,6 +128,17 @@ def merge(adapted: Any, base: Path, target: Path) -> Change:
     merged.save_pretrained(target)
     _carry(base, target)
     return Change(len(before), changed, _dtype(merged))
+
+
+def set_chat_template(template: Path, target: Path) -> None:
+    """Make a .jinja file the only chat template of the model in `target`: the one that it was trained with."""
+    shutil.copyfile(template, target / CHAT_TEMPLATE)
+    (target / "chat_template.json").unlink(missing_ok=True)
+    settings = target / "tokenizer_config.json"
+    if settings.is_file():
+        values = json.loads(settings.read_text(encoding="utf-8"))
+        if values.pop("chat_template", None) is not None:
+            write_json(settings, values)
 
 
 def answer_logits(model: Any, rows: Rows) -> "list[Tensor]":

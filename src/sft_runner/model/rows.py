@@ -1,6 +1,7 @@
 """The rows that `prepare` wrote, and how rows of different lengths become one batch."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +16,39 @@ Rows = Any
 
 
 def held_out(prepared: Path, limit: int | None) -> Rows:
-    """The first `limit` held-out rows below what `prepare` wrote. Raises `DataError` when there are none."""
-    rows = first_rows(prepared / "held_out", limit)
+    """The held-out rows below what `prepare` wrote, at most `limit`. Raises `DataError` when there are none.
+
+    Where rows came from several sources, or were held out for several reasons, each of them has its share of `limit`.
+    """
+    rows = first_rows(prepared / "held_out.arrow", None)
     if rows is None:
         raise DataError(
             "data.held_out: no row was kept away from training, so there is nothing to score on",
             "set data.held_out to a share such as 0.1 or a number of rows, or end with stage=merge",
         )
-    return rows
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows.select(_fair(list(zip(rows["origin"], rows["kind"], strict=True)), limit))
 
 
-def first_rows(folder: Path, limit: int | None) -> Rows | None:
-    """The first rows of one prepared data set, or None where it has none."""
-    from datasets import Dataset  # type: ignore[import-untyped]
-
-    if not any(folder.glob("*.arrow")):  # `load_from_disk` fails on a data set that was saved without rows
-        return None
-    rows = Dataset.load_from_disk(folder)
+def first_rows(file: Path, limit: int | None) -> Rows | None:
+    """The first rows of one prepared file, memory-mapped, or None where it has none."""
+    rows = all_rows(file)
     if not len(rows):
         return None
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def all_rows(file: Path) -> Rows:
+    """The rows of one prepared file, memory-mapped; a file that is not there has none."""
+    from datasets import Dataset  # type: ignore[import-untyped]
+
+    return Dataset.from_file(str(file)) if file.is_file() else Dataset.from_dict({})
+
+
+def is_conversation(row: Mapping[str, Any]) -> bool:
+    """Whether a row was made of messages; a plain text and code to fill in have none."""
+    return str(row["messages"]) != "[]"
 
 
 def answer_positions(labels: Sequence[int]) -> list[int]:
@@ -73,3 +87,13 @@ def batches(lengths: Sequence[int], starts: Sequence[int], size: int, positions:
         batch.append(index)
     if batch:
         yield batch
+
+
+def _fair(groups: Sequence[Hashable], limit: int) -> list[int]:
+    """The first rows of each group, as equal in number as there are rows, in their order."""
+    seen: Counter[Hashable] = Counter()
+    ranks = []
+    for group in groups:
+        ranks.append(seen[group])
+        seen[group] += 1
+    return sorted(sorted(range(len(groups)), key=ranks.__getitem__)[:limit])

@@ -1,7 +1,7 @@
 """How good a model is on rows whose answers are known; base and tuned model go through the same code.
 
 Loss and perplexity come from one forward pass over each row, on the answer's tokens only. The other metrics compare
-an answer that the model writes with the row's own.
+an answer that the model writes with the row's own; both are read from token ids in the same way.
 """
 
 import json
@@ -15,7 +15,7 @@ from sft_runner.config.schema import Config
 from sft_runner.data.template import IGNORED
 from sft_runner.disk import explained, write_json
 from sft_runner.errors import DataError, StageFailed, UnknownName
-from sft_runner.model.rows import Rows, answer_positions, batches, held_out, padded
+from sft_runner.model.rows import Rows, answer_positions, batches, held_out, is_conversation, padded
 from sft_runner.stages.metrics import LOWER_IS_BETTER
 from sft_runner.stages.stage import Report
 
@@ -28,6 +28,10 @@ LOGITS = 2**28
 """Most logits in a batch of several rows: 512 MiB in 16 bits."""
 POSITIONS = 256
 """Positions whose logits are turned into float32 at once."""
+BY = "by"
+"""Where metrics of parts of the rows stand."""
+COUNTS = ("rows", "tokens", "answers")
+"""What metrics rest on."""
 FILES = ["scores.json", "predictions.jsonl"]
 """What `write` leaves in a stage's folder."""
 
@@ -36,12 +40,14 @@ FILES = ["scores.json", "predictions.jsonl"]
 class Scores:
     """What a model scored, and row by row why."""
 
-    metrics: dict[str, float]
-    """`loss` in nats for each answer token, `perplexity`, each metric asked for, and what they rest on: `rows` and
-    answer `tokens`."""
+    metrics: dict[str, Any]
+    """`loss` in nats for each answer token, `perplexity`, each metric asked for, and what they rest on: `rows`, answer
+    `tokens`, and `answers` where some rows have no prompt to answer. Below `by` the same for the rows of each kind
+    and of each source, where there are several."""
     predictions: list[dict[str, Any]]
-    """One for each row, in their order: source, prompt, expected, loss, tokens; where something was generated also
-    answer, stopped and the row's metrics."""
+    """One for each row, in their order: source, prompt (messages, or text where there are
+    none), expected, loss, tokens; origin and kind where `by` names them; where something was generated also answer,
+    stopped and the row's metrics."""
 
 
 def exact_match(answer: str, expected: str) -> float:
@@ -82,32 +88,43 @@ def score(
     batch_size: int,
     report: Report,
 ) -> Scores:
-    """Score a model on prepared rows. Nothing is generated when `metrics` is empty."""
-    from sft_runner.model.generation import answers
+    """Score a model on prepared rows. Nothing is generated when `metrics` is empty, nor for rows without a prompt."""
+    from sft_runner.model.generation import answers, stop_tokens
 
     measures = {name: _metric(name) for name in metrics}
     model.eval()
+    stops = stop_tokens(model, tokenizer)
     losses = _losses(model, rows, batch_size, report)
-    predictions = [_prediction(row, *measured) for row, measured in zip(rows, losses, strict=True)]
-    tokens = sum(tokens for _, tokens in losses)
-    loss = sum(loss * tokens for loss, tokens in losses) / tokens
-    found = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}  # a float ends at e^709
-    if measures:
-        written = answers(model, tokenizer, rows, max_new_tokens, batch_size, report)
-        for prediction, answer in zip(predictions, written, strict=True):
+    predictions = [_prediction(tokenizer, stops, row, *found) for row, found in zip(rows, losses, strict=True)]
+    asked = [index for index, length in enumerate(rows["prompt_length"]) if length] if measures else []
+    if asked:
+        written = answers(model, tokenizer, rows.select(asked), max_new_tokens, batch_size, report)
+        for index, answer in zip(asked, written, strict=True):
+            prediction = predictions[index]
             prediction |= {"answer": answer.text, "stopped": answer.stopped}
             prediction |= {name: measure(answer.text, prediction["expected"]) for name, measure in measures.items()}
-        found |= {name: sum(row[name] for row in predictions) / len(predictions) for name in measures}
-    return Scores({**found, "rows": len(predictions), "tokens": tokens}, predictions)
+    found = _summary(predictions, measures)
+    if groups := _groups(rows):
+        found[BY] = {
+            name: _summary([predictions[index] for index in members], measures) for name, members in groups.items()
+        }
+        for prediction, origin, kind in zip(predictions, rows["origin"], rows["kind"], strict=True):
+            prediction |= {"origin": origin, "kind": kind}
+    return Scores(found, predictions)
 
 
-def gain(base: dict[str, float], tuned: dict[str, float]) -> dict[str, float]:
+def gain(base: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
     """By how much the tuned model is better; negative where it is worse."""
-    names = [name for name in tuned if name in base and name not in ("rows", "tokens")]
-    return {name: base[name] - tuned[name] if name in LOWER_IS_BETTER else tuned[name] - base[name] for name in names}
+    names = [name for name in tuned if name in base and name not in (*COUNTS, BY)]
+    found: dict[str, Any] = {
+        name: base[name] - tuned[name] if name in LOWER_IS_BETTER else tuned[name] - base[name] for name in names
+    }
+    if BY in tuned:
+        found[BY] = {name: gain(base[BY][name], scores) for name, scores in tuned[BY].items() if name in base[BY]}
+    return found
 
 
-def write(folder: Path, scores: dict[str, dict[str, float]], predictions: Iterable[dict[str, Any]]) -> None:
+def write(folder: Path, scores: dict[str, dict[str, Any]], predictions: Iterable[dict[str, Any]]) -> None:
     """Write `scores.json` and, one row to a line, `predictions.jsonl`."""
     write_json(folder / "scores.json", scores)
     path = folder / "predictions.jsonl"
@@ -121,9 +138,36 @@ def _metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def _prediction(row: dict[str, Any], loss: float, tokens: int) -> dict[str, Any]:
-    *prompt, answer = json.loads(row["messages"])
-    return {"source": row["source"], "prompt": prompt, "expected": answer["content"], "loss": loss, "tokens": tokens}
+def _prediction(tokenizer: Any, stops: Sequence[int], row: dict[str, Any], loss: float, tokens: int) -> dict[str, Any]:
+    from sft_runner.model.generation import read
+
+    ids, end = row["input_ids"], row["prompt_length"]
+    prompt = json.loads(row["messages"])[:-1] if is_conversation(row) else tokenizer.decode(ids[:end])
+    expected = read(tokenizer, ids[end:], stops).text
+    return {"source": row["source"], "prompt": prompt, "expected": expected, "loss": loss, "tokens": tokens}
+
+
+def _summary(predictions: Sequence[dict[str, Any]], measures: Iterable[str]) -> dict[str, Any]:
+    """What some rows score together: loss by token, the other metrics by answer."""
+    tokens = sum(row["tokens"] for row in predictions)
+    loss = sum(row["loss"] * row["tokens"] for row in predictions) / max(tokens, 1)
+    found = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}  # a float ends at e^709
+    answered = [row for row in predictions if "answer" in row]
+    if answered:
+        found |= {name: sum(row[name] for row in answered) / len(answered) for name in measures}
+    found |= {"rows": len(predictions), "tokens": tokens}
+    return found | ({"answers": len(answered)} if 0 < len(answered) < len(predictions) else {})
+
+
+def _groups(rows: Rows) -> dict[str, list[int]]:
+    """Rows by the source they came from where there are several, and by the kind that they were held out as."""
+    found: dict[str, list[int]] = {}
+    origins = rows["origin"] if len(set(rows["origin"])) > 1 else []
+    for names in (origins, rows["kind"]):
+        for index, name in enumerate(names):
+            if name:
+                found.setdefault(name, []).append(index)
+    return found
 
 
 def _losses(model: Any, rows: Rows, batch_size: int, report: Report) -> list[tuple[float, int]]:

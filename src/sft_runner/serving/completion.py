@@ -12,8 +12,21 @@ from typing import Any
 
 from sft_runner.serving.address import Address
 
-Messages = Sequence[Mapping[str, str]]
-"""`[{"role": "user", "content": "..."}]`"""
+
+@dataclass(frozen=True)
+class Question:
+    """What a server is asked: a chat, or a text to go on with."""
+
+    messages: Sequence[Mapping[str, Any]] = ()
+    """`[{"role": "user", "content": "..."}]`; empty for a text."""
+    tools: Sequence[Mapping[str, Any]] = ()
+    """Tools that the chat's prompt names; the answer may not be read as a call."""
+    text: str = ""
+    """The text."""
+
+
+Messages = Sequence[Mapping[str, Any]] | Question
+"""A chat of messages alone, or any question."""
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Never through a proxy: the server is on this machine."""
 
@@ -38,10 +51,12 @@ class Completion:
     """From request to reply."""
 
 
-def ask(address: Address, model: str, messages: Messages, max_tokens: int, timeout: float) -> Completion:
-    """Greedy completion of a chat. Raises `Refused`, or `OSError` where nobody answers (yet)."""
-    data = json.dumps(_body(model, messages, max_tokens)).encode()
-    request = urllib.request.Request(_endpoint(address), data, {"Content-Type": "application/json"})
+def ask(address: Address, model: str, question: Messages, max_tokens: int, timeout: float) -> Completion:
+    """Greedy completion. Raises `Refused`, or `OSError` where nobody answers (yet)."""
+    if not isinstance(question, Question):
+        question = Question(question)
+    data = json.dumps(_body(model, question, max_tokens)).encode()
+    request = urllib.request.Request(_endpoint(address, question), data, {"Content-Type": "application/json"})
     began = time.perf_counter()
     try:
         with DIRECT.open(request, timeout=timeout) as reply:
@@ -58,27 +73,32 @@ def ask(address: Address, model: str, messages: Messages, max_tokens: int, timeo
         return _parse(json.loads(content), seconds)
     except (ValueError, KeyError, IndexError, TypeError):
         said = content.decode(errors="replace")[:500]
-        raise Refused(f"the server's reply is not a chat completion: {said}") from None
+        kind = "chat completion" if question.messages else "completion"
+        raise Refused(f"the server's reply is not a {kind}: {said}") from None
 
 
 def curl(address: Address, model: str, question: str, max_tokens: int) -> str:
     """The same request as a command for a shell."""
-    body = json.dumps(_body(model, [{"role": "user", "content": question}], max_tokens), ensure_ascii=False)
-    return shlex.join(["curl", "-s", _endpoint(address), "-H", "Content-Type: application/json", "-d", body])
+    asked = Question([{"role": "user", "content": question}])
+    body = json.dumps(_body(model, asked, max_tokens), ensure_ascii=False)
+    return shlex.join(["curl", "-s", _endpoint(address, asked), "-H", "Content-Type: application/json", "-d", body])
 
 
-def _endpoint(address: Address) -> str:
-    return f"{address.url}/v1/chat/completions"
+def _endpoint(address: Address, question: Question) -> str:
+    return f"{address.url}/v1/chat/completions" if question.messages else f"{address.url}/v1/completions"
 
 
-def _body(model: str, messages: Messages, max_tokens: int) -> dict[str, Any]:
-    return {"model": model, "messages": list(messages), "temperature": 0, "max_tokens": max_tokens}
+def _body(model: str, question: Question, max_tokens: int) -> dict[str, Any]:
+    asked: dict[str, Any] = {"messages": list(question.messages)} if question.messages else {"prompt": question.text}
+    if question.tools:  # `none`: vLLM refuses `auto`, the default, unless it was started with a parser of calls
+        asked |= {"tools": list(question.tools), "tool_choice": "none"}
+    return {"model": model, **asked, "temperature": 0, "max_tokens": max_tokens}
 
 
 def _parse(reply: Mapping[str, Any], seconds: float) -> Completion:
     choice, usage = reply["choices"][0], reply["usage"]
     return Completion(
-        text=choice["message"].get("content") or "",
+        text=(choice["message"].get("content") if "message" in choice else choice["text"]) or "",
         prompt_tokens=int(usage["prompt_tokens"]),
         completion_tokens=int(usage["completion_tokens"]),
         finish_reason=str(choice["finish_reason"]),

@@ -38,11 +38,11 @@ class Evaluate:
         return Result(found, artifacts=scoring.FILES)
 
 
-_SHARED = ("source", "prompt", "expected", "tokens")
+_SHARED = ("source", "origin", "kind", "prompt", "expected", "tokens")
 
 
 def _beside(base: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
     """One row's predictions by both models: what they share once, the rest below `base` and `tuned`."""
-    shared = {key: tuned[key] for key in _SHARED}
+    shared = {key: tuned[key] for key in _SHARED if key in tuned}
     own = ({key: value for key, value in row.items() if key not in _SHARED} for row in (base, tuned))
     return shared | dict(zip(("base", "tuned"), own, strict=True))

@@ -31,7 +31,7 @@ class Merge:
         from sft_runner.model.rows import first_rows
 
         prepared, limit = inputs["prepare"], config.merge.verify_rows
-        rows = first_rows(prepared / "held_out", limit) or first_rows(prepared / "train", limit)
+        rows = first_rows(prepared / "held_out.arrow", limit) or first_rows(prepared / "train.arrow", limit)
         if rows is None:
             raise DataError("data.path: no row was prepared to verify the merge on", "give more rows")
         base = files.require(config.model)
@@ -41,6 +41,9 @@ class Merge:
         expected = merging.answer_logits(adapted, rows)
         report(step=1, steps=3, message="merge")
         change = merging.merge(adapted, base, folder / "model")
+        template = prepared / merging.CHAT_TEMPLATE
+        if template.is_file():
+            merging.set_chat_template(template, folder / "model")
         del adapted
         gc.collect()  # PEFT's layers refer to each other; the weights must go before the merged model comes
         report(step=2, steps=3, message="logits of the merged model")

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
+from sft_runner.data.packing import packs_per_step
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import MachineError
-from sft_runner.hardware import fit
+from sft_runner.hardware import Fit, fit
 from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Report, Result
 
@@ -43,18 +44,23 @@ class Train:
             shutil.rmtree(folder / ADAPTER, ignore_errors=True)
             _use_one_card(config, report)
             with _memory_explained(config):
-                metrics = _train(config, inputs["prepare"] / "train", folder, report)
+                metrics = _train(config, inputs["prepare"], folder, report)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         return Result(metrics, artifacts=[ADAPTER, TRAINING])
 
 
-def _train(config: Config, rows: Path, folder: Path, report: Report) -> dict[str, Any]:
+def _train(config: Config, prepared: Path, folder: Path, report: Report) -> dict[str, Any]:
     """The training itself; returns its metrics once the adapter is safely on the disk."""
+    from sft_runner.model.packs import check_isolated
     from sft_runner.stages import trainer as training
 
-    batch = fit(config.train.batch_size, config.hardware.per_device_train_batch_size)
+    batch, rows_per_step = _batch(config, prepared)
     newest = checkpoints.clean(folder / CHECKPOINTS)
-    trainer, progress = training.build(config, batch, rows, folder / CHECKPOINTS, report)
+    trainer, progress = training.build(config, batch, prepared, folder / CHECKPOINTS, report)
+    if config.train.packing and newest is None:
+        exact = config.hardware.dtype == "float32" and config.quantization.bits == "none"
+        difference = check_isolated(trainer.model, trainer.train_dataset, trainer.data_collator, exact)
+        report(message=f"packed documents are the same as alone, logits differ by at most {difference:.1e}")
     trainable, total = trainer.model.get_nb_trainable_parameters()
     dtypes = _dtypes(trainer)
     report(message=f"{trainable:,} of {total:,} parameters train, in {dtypes['adapter']} on a {dtypes['base']} base")
@@ -75,12 +81,25 @@ def _train(config: Config, rows: Path, folder: Path, report: Report) -> dict[str
         "peak_memory_gb": round(training.peak_memory_gb(), 3),
         "micro_batch": batch.micro_batch,
         "accumulation": batch.accumulation,
+        "rows_per_step": rows_per_step,
         "dtypes": dtypes,
     }
     _write_adapter(trainer, config, folder / ADAPTER)
     files = checkpoints.settle(folder / ADAPTER)
     write_json(folder / TRAINING, {"metrics": metrics, "logged": logged, "files": files})
     return metrics
+
+
+def _batch(config: Config, prepared: Path) -> tuple[Fit, float]:
+    """How the rows or packs of a step are fed to the machine, and the mean number of rows in a step."""
+    from sft_runner.model.rows import all_rows
+
+    size, rows_per_step = config.train.batch_size, float(config.train.batch_size)
+    if config.train.packing:
+        rows, packs = (len(all_rows(prepared / name)) for name in ("train.arrow", "packs.arrow"))
+        size = packs_per_step(rows, packs, config.train.batch_size)
+        rows_per_step = round(size * rows / packs, 2)
+    return fit(size, config.hardware.per_device_train_batch_size), rows_per_step
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

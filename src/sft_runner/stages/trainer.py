@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils.generic import is_flash_attention_requested
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -19,6 +19,8 @@ from sft_runner.hardware import GB, Fit
 from sft_runner.model.adapters import lora_config
 from sft_runner.model.files import require
 from sft_runner.model.loading import device, load_base, load_tokenizer
+from sft_runner.model.packs import PackCollator, count_tokens, packs
+from sft_runner.model.rows import all_rows
 from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Report
 
@@ -33,6 +35,7 @@ class Trainer(SFTTrainer):
 
     model: Any
     args: SFTConfig
+    data_collator: Any
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -52,6 +55,11 @@ class Trainer(SFTTrainer):
     def create_model_card(self, *arguments: Any, **named: Any) -> None:
         """Checkpoints are read by nobody but the next attempt."""
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's; without its count of tokens, which is wrong for packs and for others the same as transformers'."""
+        self._metrics["train"].pop("num_tokens", None)
+        super().log(logs, start_time)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -66,6 +74,13 @@ class Trainer(SFTTrainer):
         wanted = labels[:, positions]
         loss = torch.nn.functional.cross_entropy(found.flatten(0, 1).float(), wanted.flatten(), reduction="sum")
         return loss / (num_items_in_batch if num_items_in_batch is not None else (wanted != -100).sum())
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        """Count without padding. For packs transformers cannot, as they have no attention mask."""
+        if "attention_mask" in inputs:
+            super()._track_num_input_tokens(inputs)  # type: ignore[no-untyped-call]
+        else:
+            self.state.num_input_tokens_seen += count_tokens(inputs["position_ids"])
 
 
 class Progress(TrainerCallback):
@@ -134,16 +149,24 @@ class Progress(TrainerCallback):
         )
 
 
-def build(config: Config, batch: Fit, rows: Path, folder: Path, report: Report) -> tuple[Trainer, Progress]:
-    """A trainer over prepared rows that keeps its checkpoints in `folder`, and what follows its progress."""
+def build(config: Config, batch: Fit, prepared: Path, folder: Path, report: Report) -> tuple[Trainer, Progress]:
+    """A trainer over prepared rows or packs that keeps its checkpoints in `folder`, and what follows its progress."""
     arguments = settings(config, batch, folder, on_gpu=device(config) != "cpu")
-    base = load_base(config)
+    base, tokenizer = load_base(config), load_tokenizer(require(config.model))
     progress = Progress(report, folder, config.train.save_total_limit)
+    if config.train.packing:
+        rows = packs(prepared)
+        flat = is_flash_attention_requested(requested_attention_implementation=config.hardware.attn_implementation)
+        collator = PackCollator(tokenizer.pad_token_id, flat)
+    else:
+        rows = all_rows(prepared / "train.arrow").select_columns(["input_ids", "labels"])
+        collator = None  # TRL's own
     trainer = Trainer(
         model=base,
         args=arguments,
-        train_dataset=Dataset.load_from_disk(rows).select_columns(["input_ids", "labels"]),
-        processing_class=load_tokenizer(require(config.model)),
+        data_collator=collator,
+        train_dataset=rows,
+        processing_class=tokenizer,
         peft_config=lora_config(config.lora, base),
         callbacks=[progress],
     )
@@ -168,11 +191,12 @@ def settings(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConfi
         "optim": hardware.optim,
         "seed": train.seed,
         "data_seed": train.seed,
-        # rows come from `prepare` with their labels
+        # rows come from `prepare` with their labels, packed or not: TRL would pack packs again, and mix documents
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "max_length": None,
         "packing": False,
         "padding_free": False,
+        "remove_unused_columns": False,
         # how it fits
         "per_device_train_batch_size": batch.micro_batch,
         "gradient_accumulation_steps": batch.accumulation,

@@ -1,0 +1,116 @@
+"""From rows to token ids: convert, render, tokenize, fit, label.
+
+An `Encoder` does a batch at a time, the same in this process and in a forked child.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from sft_runner.config.schema import Data
+from sft_runner.data import formats, splitting
+from sft_runner.data.batch import Batch, Used, as_json, record_batch
+from sft_runner.data.length import Fitted, fitted
+from sft_runner.data.row import Dropped, Example, Row
+from sft_runner.data.sources import Source, told_of
+from sft_runner.data.template import ChatTemplate
+from sft_runner.errors import DataError
+
+BATCH = 500
+"""Rows of one batch: enough to make its overhead small, few enough to keep memory flat."""
+
+
+class Encoder:
+    """Turns batches of rows into record batches; the same in this process and in a forked child."""
+
+    def __init__(self, data: Data, template: ChatTemplate, sources: Sequence[Source]) -> None:
+        self.data, self.template, self.sources = data, template, sources
+        self.formats: dict[int, formats.Format] = {}
+
+    def choose(self, source: int, first: Row) -> None:
+        """Settle the format of a source by its first row."""
+        with told_of(self.sources[source]):
+            self.formats[source] = formats.choose(self.sources[source], first)
+
+    def encode(self, source: int, rows: Sequence[Row]) -> Batch:
+        """A batch of rows. Raises `DataError` for a row that cannot be used at all, the first one of them."""
+        batch = Batch(source, read=len(rows))
+        with told_of(self.sources[source]):
+            used = list(self.used(batch, rows))
+        batch.used = len(used)
+        batch.table = record_batch(source, used) if used else b""
+        return batch
+
+    def used(self, batch: Batch, rows: Sequence[Row]) -> Iterator[Used]:
+        """The rows that are used, in order; the others are counted in `batch`."""
+        examples = [example for row in rows if (example := self._example(batch, row)) is not None]
+        for example, encoded in zip(examples, self.template.encode(examples), strict=True):
+            if isinstance(encoded, Dropped):
+                batch.drop(example.row, encoded)
+                continue
+            parts = [part for one in encoded for part in fitted(example, one, self.data, self.template)]
+            batch.added += len(parts) - 1
+            prompt = " ".join(_prompt(example).split()).casefold()
+            rank = splitting.rank(self.data.seed, example.row.group or prompt)
+            for number, part in enumerate(parts):
+                if isinstance(part, Dropped):
+                    batch.drop(example.row, part)
+                else:
+                    batch.truncated += part.truncated
+                    yield _written(example, part, f"{number}\0{prompt}" if number else prompt, rank)
+
+    def _example(self, batch: Batch, row: Row) -> Example | None:
+        """A row as an example; None where it is dropped."""
+        source = self.sources[batch.source]
+        try:
+            chosen = formats.choose(source, row) if self.data.mixed else self.formats[batch.source]
+            example = chosen.example(row, self.data.template)
+        except DataError:
+            if self.data.bad_rows == "error":
+                raise
+            batch.drop(row, Dropped.MALFORMED)
+            return None
+        batch.formats[example.format] += 1
+        reason = formats.reason_to_drop(example)
+        if reason is None:
+            for kind in formats.suspicions(example):
+                batch.suspects[kind] += 1
+                batch.note(kind, row)
+                if self.data.suspect == "error":
+                    raise row.error(formats.SUSPICIONS[kind], "mend the row, or set data.suspect to warn or drop")
+                if self.data.suspect == "drop":
+                    reason = Dropped.SUSPECT
+        if reason is not None:
+            batch.drop(row, reason)
+            return None
+        batch.characters += _characters(example)
+        return example
+
+
+def _written(example: Example, part: Fitted, prompt: str, rank: int) -> Used:
+    """A row with its hashes."""
+    messages = as_json(part.encoded.messages)
+    tools = as_json(example.tools) if example.tools else ""
+    said = messages + tools if example.messages else ",".join(map(str, part.encoded.input_ids))
+    return Used(part.encoded, example, messages, tools, _hash(said), _hash(prompt), rank)
+
+
+def _prompt(example: Example) -> str:
+    """What is asked; of a plain text all of it."""
+    if example.fill:
+        return f"{example.fill.prefix}\0{example.fill.suffix}"
+    if example.text:
+        return example.text
+    if len(example.messages) == 2:
+        return str(example.messages[0]["content"])
+    return as_json(example.messages[:-1])
+
+
+def _characters(example: Example) -> int:
+    fill = example.fill
+    if fill:
+        return len(fill.prefix) + len(fill.middle) + len(fill.suffix)
+    return len(example.text) + sum(len(message.get("content") or "") for message in example.messages)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

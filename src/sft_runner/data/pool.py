@@ -1,0 +1,114 @@
+"""Batches of rows encoded on all cores, in order.
+
+Forked children take batches and hand record batches back. Only a few are on their way at a time, so memory does not
+grow with the data. A child ends with its parent, however that ends.
+"""
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import chain, islice
+from multiprocessing import get_context
+from pathlib import Path
+
+from sft_runner.data import files
+from sft_runner.data.batch import Batch, schema
+from sft_runner.data.encoding import BATCH, Encoder
+from sft_runner.data.row import Row
+
+ALONE = 4
+"""Batches up to which the work is done in this process: starting children would take longer."""
+
+
+def encode_all(
+    encoder: Encoder, target: Path, besides: Sequence[Counter[str]], report: Callable[[int], None]
+) -> Iterator[Batch]:
+    """Write every usable row of all sources to one Arrow stream file, and tell what became of each batch.
+
+    `besides` counts, for each source, what was met but is no row; `report` is told how many rows have been read.
+    """
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    _settle_formats(encoder)
+    columns = schema()
+    with pa.OSFile(str(target), "wb") as file, pa.ipc.new_stream(file, columns) as writer:
+        read = 0
+        for batch in _in_order(encoder, _batches(encoder, besides)):
+            if batch.table:
+                writer.write_batch(pa.ipc.read_record_batch(pa.py_buffer(batch.table), columns))
+            batch.table = b""
+            read += batch.read
+            report(read)
+            yield batch
+
+
+def _settle_formats(encoder: Encoder) -> None:
+    """Look at the first row of each source."""
+    for index, source in enumerate(encoder.sources):
+        met: Counter[str] = Counter()
+        first = next(files.read(source, encoder.data, met), None)
+        if first is None:
+            raise files.no_rows(source, met)
+        encoder.choose(index, first)
+
+
+def _batches(encoder: Encoder, besides: Sequence[Counter[str]]) -> Iterator[tuple[int, list[Row]]]:
+    """The rows of all sources, some at a time."""
+    for index, source in enumerate(encoder.sources):
+        rows = files.read(source, encoder.data, besides[index])
+        while batch := list(islice(rows, BATCH)):
+            yield index, batch
+
+
+def _in_order(encoder: Encoder, batches: Iterator[tuple[int, list[Row]]]) -> Iterator[Batch]:
+    """The encoded batches in the order of the rows, from this process or, where there are many, from children."""
+    first = list(islice(batches, ALONE))
+    if len(first) < ALONE or cores() == 1:
+        yield from (encoder.encode(*batch) for batch in chain(first, batches))
+        return
+    yield from _from_children(encoder, chain(first, batches))
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _from_children(encoder: Encoder, batches: Iterator[tuple[int, list[Row]]]) -> Iterator[Batch]:
+    global _encoder
+    _encoder = encoder  # forked children find it here; a tokenizer is never pickled
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core for each child
+    pool = ProcessPoolExecutor(cores(), get_context("fork"), _follow, (os.getpid(),))
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for source, rows in batches:
+            waiting.append(pool.submit(_encode, source, rows))
+            if len(waiting) > 2 * cores():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_encoder: Encoder | None = None
+
+
+def _encode(source: int, rows: list[Row]) -> Batch:
+    """What a child does."""
+    assert _encoder is not None
+    return _encoder.encode(source, rows)
+
+
+def _follow(parent: int) -> None:
+    """End this child when its parent is gone, however it went."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

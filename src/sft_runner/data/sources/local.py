@@ -1,0 +1,61 @@
+"""Files and folders on this machine, and the data that comes with the package."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from sft_runner.errors import DataError, suggestion
+
+EMBEDDED = Path(__file__).parents[2] / "embedded"
+
+
+@dataclass(frozen=True)
+class LocalAddress:
+    """A path, or `embedded:NAME`."""
+
+    path: str
+    """As written."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file or folder."""
+        return self.path if self.path.startswith("embedded:") else _absolute(self.path).name
+
+    def place(self) -> Path:
+        """Its absolute path. Raises `DataError` where nothing is there."""
+        if self.path.startswith("embedded:"):
+            return _embedded(self.path.removeprefix("embedded:"))
+        path = _absolute(self.path)
+        if not path.exists():
+            raise DataError(f"data.path: there is no file or folder {self.path}", _sibling(path))
+        return path
+
+    def fetch(self) -> None:
+        """It is here already."""
+
+    def chosen(self, names: Sequence[str]) -> Sequence[str]:
+        """All files of a folder are meant."""
+        return names
+
+
+def _absolute(path: str) -> Path:
+    """Links stay as they are, so that names in messages are the user's."""
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
+def _embedded(name: str) -> Path:
+    known = {file.stem: file for file in sorted(EMBEDDED.glob("*.jsonl"))}
+    if name not in known:
+        raise DataError(f"data.path: there is no embedded data set '{name}'", suggestion(name, [*known]))
+    return known[name]
+
+
+def _sibling(missing: Path) -> str:
+    """A hint on a name beside the missing one that is almost the same."""
+    folder = missing.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder} either"
+    close = get_close_matches(missing.name, [entry.name for entry in folder.iterdir()], n=1)
+    return f"did you mean '{close[0]}'?" if close else "a relative path starts at the folder you are in"

@@ -1,0 +1,50 @@
+"""Messages as text, as every server that runs on transformers' template environment writes them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sft_runner.data.row import Message, Tool
+
+FIXED_DATE = datetime(2024, 7, 26)
+"""Today, for templates that write the date (Llama 3.2, SmolLM3, gpt-oss): the same rows must give the same ids
+tomorrow. It is the date that Llama's template takes where none is known."""
+
+
+class Renderer:
+    """The chat template of a tokenizer. With `date=None` it writes the real date, as a server does."""
+
+    def __init__(self, tokenizer: Any, date: datetime | None = FIXED_DATE) -> None:
+        # Not `apply_chat_template`: it takes no function as value, so the date could not be held still.
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        self._tokenizer = tokenizer
+        self._template: Any = _compile_jinja_template(tokenizer.get_chat_template())
+        self._values: dict[str, Any] = {**self._template.globals, **tokenizer.special_tokens_map, "documents": None}
+        if date is not None:
+            self._values["strftime_now"] = date.strftime
+
+    def text(self, messages: Sequence[Message], tools: Sequence[Tool] = (), prompt: bool = False) -> str:
+        """The conversation as text, with what invites an answer behind it if it is a prompt.
+
+        Whatever the template raises goes through.
+        """
+        values = {
+            **self._values,
+            "messages": [_aliased(m) if "reasoning_content" in m else m for m in messages],
+            "tools": list(tools) or None,
+            "add_generation_prompt": prompt,
+        }
+        # What `render` does, but for merging the globals anew each time: that alone takes as long as a short template.
+        context = self._template.new_context(values, shared=True)
+        return "".join(self._template.root_render_func(context))
+
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[int]:
+        """The token ids that a server starts to answer from."""
+        ids: list[int] = self._tokenizer(self.text(messages, tools, prompt=True), add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def _aliased(message: Message) -> Message:
+    """gpt-oss calls reasoning `thinking`; transformers gives templates both names."""
+    return {"thinking": message["reasoning_content"], **message}
