@@ -3,7 +3,6 @@
 Pure: reads the disk, writes nothing, imports nothing heavy, and prints itself.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.run import Run
-from sft_runner.config.schema import Train
 from sft_runner.data import files
 from sft_runner.errors import UserError, raise_all
+from sft_runner.facts import facts
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
-from sft_runner.hardware import fit
 from sft_runner.model.files import locate
 from sft_runner.stages import STAGES
 from sft_runner.stages.checkpoints import latest
@@ -104,7 +102,7 @@ def plan(run: Run) -> Plan:
         ingredients = gather(STAGES[name], config, inputs, data, hashes)
         steps[name] = _step(name, ingredients, store, steps, _forced_by(name, config.force, steps))
     hashes.save()
-    return Plan(run, output_dir, tuple(steps.values()), tuple(_facts(run, steps)))
+    return Plan(run, output_dir, tuple(steps.values()), tuple(facts(run, steps["prepare"].manifest)))
 
 
 def wanted(until: str) -> list[str]:
@@ -208,43 +206,4 @@ def _local(manifest: Mapping[str, Any]) -> str:
 
 def _value(settings: Mapping[str, Any], key: str) -> str:
     value = settings.get(key, "open")
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _facts(run: Run, steps: Mapping[str, Step]) -> list[str]:
-    """Lines below the table: rows and steps, how the batch is made, what was filled in, what is approximated."""
-    config = run.config
-    batch = fit(config.train.batch_size, config.hardware.per_device_train_batch_size)
-    checkpointing = ", activation checkpointing" if config.hardware.activation_checkpointing else ""
-    facts = [
-        f"base: {_base(config.quantization.bits)}, {config.hardware.dtype}",
-        f"rows: up to {config.data.max_length:,} tokens",
-        f"batch: {config.train.batch_size} rows a step"
-        f" = micro-batch {batch.micro_batch} x accumulation {batch.accumulation}{checkpointing}",
-    ]
-    prepared = steps["prepare"].manifest
-    if prepared:
-        rows = prepared["metrics"]["rows"]["train"]
-        tokens = prepared["metrics"]["tokens"]["train"]
-        facts[1] += f"; {rows:,} to learn from, {tokens:,} tokens; {_steps(config.train, rows):,} steps"
-    titles = {False: "filled in", True: "approximations of the preset, they change what is learned"}
-    for approximates, title in titles.items():
-        chosen = [decision for decision in run.decisions if decision.approximates is approximates]
-        facts.append(f"{title}:" if chosen else f"{title}: none")
-        facts += [f"  {d.key}={_text(d.value)}".ljust(36) + f"  {d.reason}" for d in chosen]
-    return facts
-
-
-def _steps(train: Train, rows: int) -> int:
-    """Optimizer steps: as transformers counts them."""
-    if train.max_steps > 0:
-        return train.max_steps
-    return math.ceil(train.num_train_epochs * math.ceil(rows / train.batch_size))
-
-
-def _base(bits: str) -> str:
-    return "not quantised" if bits == "none" else f"{bits}-bit"
-
-
-def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

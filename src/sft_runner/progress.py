@@ -73,7 +73,8 @@ def summary(stage: str, metrics: Mapping[str, Any]) -> str:
         text += f", {dropped:,} dropped"
         return text + (f" ({reasons})" if reasons else "") + f"; {tokens['trained']:,} trained tokens"
     if stage in ("baseline", "evaluate"):
-        return "; ".join(_score(name, metrics) for name in metrics["base"] if name in ("exact_match", "loss"))
+        total = "; ".join(_score(name, metrics) for name in metrics["base"] if name in ("exact_match", "loss"))
+        return " | ".join([total, *(f"{part}: {score}" for part, score in _parts(metrics).items())])
     if stage == "train":
         return (
             f"loss {metrics['loss']:.4f} after {metrics['steps']:,} steps, {metrics['tokens_per_second']:,.0f} tokens/s"
@@ -81,10 +82,8 @@ def summary(stage: str, metrics: Mapping[str, Any]) -> str:
     if stage == "merge":
         return f"merged logits differ from the adapter's by at most {metrics['difference']['max']:.1e}"
     if stage == "serve":
-        return (
-            f"answered after {metrics['seconds_to_ready']:.1f} s; "
-            f"{metrics['prompt_tokens']} prompt tokens, the same ids as in training"
-        )
+        text = f"answered after {metrics['seconds_to_ready']:.1f} s; {metrics['prompt_tokens']} prompt tokens"
+        return text + (", the same ids as in training" if metrics["prompts_checked"] else "")
     return ""
 
 
@@ -99,6 +98,13 @@ def _score(name: str, metrics: Mapping[str, Any]) -> str:
     values = [metrics[side][name] for side in ("base", "tuned") if side in metrics]
     shown = [f"{value:.1%}" if name == "exact_match" else f"{value:.3f}" for value in values]
     return f"{name.replace('_', ' ')} {' → '.join(shown)}"
+
+
+def _parts(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The loss on each kind of held-out rows, where there are several."""
+    sides = {side: metrics[side].get("by", {}) for side in ("base", "tuned") if side in metrics}
+    names = sides.get("base", {})
+    return {name: _score("loss", {side: by[name] for side, by in sides.items() if name in by}) for name in names}
 
 
 def _values(event: Mapping[str, Any]) -> str:

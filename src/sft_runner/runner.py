@@ -170,6 +170,7 @@ def _work(
         reader.path = store.folder(step.stage, step.fingerprint) / EVENTS
         for event in reader.new():
             tracker.report(step.stage, event)
+            progress.event(step.stage, event)
         if manifest is None:
             raise _failure(step, result, partial)
         return manifest

@@ -17,7 +17,8 @@ def close(plan: Plan, outcome: Outcome) -> None:
     """Say how a run ended."""
     if plan.cached:
         for stage, manifest in outcome.manifests.items():
-            print(f"  {stage:<8}  {summary(stage, manifest['metrics'])}")
+            for line in (*manifest.get("notes", ()), summary(stage, manifest["metrics"])):
+                print(f"  {stage:<8}  {line}")
         print("nothing to do: everything is cached" + (f", from {outcome.folder}" if outcome.folder else ""))
     else:
         print(f"done: {outcome.folder}")

@@ -130,6 +130,8 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
             events(state="failed")
             raise
         _same_data(values, result)
+        for note in result.notes:
+            events(message=note)
         events(state="completed")
         events.close()
         write_json(folder / RESULT, {"state": "completed", "metrics": result.metrics})
@@ -138,6 +140,7 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
             "fingerprint": fingerprint,
             "metrics": result.metrics,
             "datasets": [vars(dataset) for dataset in result.datasets],
+            "notes": result.notes,
             "artifacts": result.artifacts,
             "seconds": round(time.perf_counter() - began, 3),
             "created": started.isoformat(timespec="seconds"),

@@ -33,6 +33,8 @@ def test_a_documented_command_plans(command: str, tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(
         'def double(x):\n    """Twice the number that is given."""\n    y = x\n    y += x\n    return y\n'
     )
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "guide.md").write_text("# Guide\n\n" + "What the program does is told here. " * 3)
     words = shlex.split(command)
     words = words[3:] if words[0] == "python" else words[1:]
     if any("=" in word for word in words):

@@ -283,7 +283,7 @@ def test_one_document_is_asked_in_other_words(model: Path, tmp_path: Path) -> No
     (tmp_path / "guide.md").write_text("# Guide\n\n" + "".join(section(f"part {i}") for i in range(60)))
     prepare(model, tmp_path / "guide.md", tmp_path / "out", held_out=0.2)
     assert {row["kind"] for row in load(tmp_path / "out", "held_out")} == {"reworded"}
-    assert "one_file" in {warning["kind"] for warning in reported(tmp_path / "out")["warnings"]}
+    assert "few_files" in {warning["kind"] for warning in reported(tmp_path / "out")["warnings"]}
 
 
 LONG = [

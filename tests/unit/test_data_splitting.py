@@ -53,6 +53,11 @@ def test_equal_prompts_stay_together() -> None:
         assert len({i in chosen for i in range(first, first + 4)}) == 1
 
 
+def test_where_every_group_is_too_large_the_smallest_is_taken() -> None:
+    ranks = [rank(42, "a")] * 50 + [rank(42, "b")] * 30 + [rank(42, "c")] * 20
+    assert held_out(ranks, 0.1) == set(range(80, 100))
+
+
 def test_a_prompt_with_most_rows_is_not_held_out() -> None:
     ranks = [rank(42, "the same")] * 90 + RANKS[:10]
     assert min(held_out(ranks, 5)) >= 90

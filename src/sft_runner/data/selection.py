@@ -3,6 +3,7 @@
 The choice reads only small columns of the file with all rows; writing streams it once, so memory stays flat.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from sft_runner.data.account import Account, lengths
 from sft_runner.data.batch import EXAMPLES
 from sft_runner.data.row import Dropped
 from sft_runner.data.sources import Source
+from sft_runner.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,6 +83,7 @@ class Chosen:
             "packing": {
                 "length": data.max_length,
                 "packs": len(self.packs),
+                "rows": len(learned),
                 "efficiency": round(packing.efficiency(learned, len(self.packs), data.max_length), 4),
                 "rows_per_pack": round(len(learned) / len(self.packs), 2),
                 "padded_efficiency": round(float(learned.sum()) / (len(learned) * longest), 4),
@@ -104,13 +107,19 @@ def choose(rows: Path, sources: Sequence[Source], data: Data, account: Account) 
     for index, source in enumerate(sources):
         mine = left & (columns.origin == index)
         learnable = mine & ~columns.only_asked
-        if (mine & columns.only_asked).any() and len(np.unique(columns.rank[learnable])) < 2:
-            text = "One file cannot be held out of one: only learned facts are asked, in other words."
-            account.warn("one_file", int(learnable.sum()), text, _places(rows, learnable))
-            continue
         share = data.held_out if source.held_out is None else source.held_out
         name = source.name if len(sources) > 1 else ""
-        held_out[learnable] = splitting.held_out(columns.rank[learnable], share, name)
+        try:
+            held_out[learnable] = splitting.held_out(columns.rank[learnable], share, name)
+        except DataError:
+            if not (mine & columns.only_asked).any():
+                raise
+            text = "No file can be held out of so few: only learned facts are asked, in other words."
+            account.warn("few_files", int(learnable.sum()), text, _places(rows, learnable))
+        found, asked = int(held_out[learnable].sum()), share if share >= 1 else share * int(learnable.sum())
+        if found > max(asked, 1) and math.isfinite(share):
+            text = f"Held out instead of {asked:.0f}, because rows of one prompt or file stay together."
+            account.warn("coarse_groups", found, text, _places(rows, held_out & learnable))
     grouped = held_out & ~columns.only_asked
     leaks = cleaning.leaking(columns.prompt, columns.rank, held_out, grouped) & left
     _drop(account, rows, columns, leaks, Dropped.HELD_OUT_TWIN)

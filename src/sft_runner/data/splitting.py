@@ -21,7 +21,8 @@ def held_out(ranks: "NDArray[Any]", share: float, source: str = "") -> "NDArray[
     """Which rows are held out, as a mask: a share of them below 1, a number from 1 on, at least one unless 0.
 
     Rows of one rank stay together, so that no prompt is both learned and asked. A group that is larger than what is
-    still wanted is passed over.
+    still wanted is passed over; where all are, the smallest is taken if that leaves half of the rows. Raises
+    `DataError` where nothing would be left to learn from, or no group can be held out.
     """
     import numpy as np
 
@@ -44,7 +45,10 @@ def held_out(ranks: "NDArray[Any]", share: float, source: str = "") -> "NDArray[
             left -= size
             if not left:
                 break
-    if left == wanted:
+    smallest = int(np.argmin(sizes))
+    if left == wanted and sizes[smallest] <= count / 2:
+        chosen[smallest] = True
+    elif left == wanted:
         raise DataError(
             f"data.held_out: {wanted} of {count} rows{where} cannot be held out, because rows with equal prompts, "
             "or of one file, stay together",

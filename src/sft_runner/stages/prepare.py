@@ -66,10 +66,12 @@ class Prepare:
             write_json(folder / "report.json", found)
             (folder / "report.html").write_text(page.page(found), encoding="utf-8")
             (folder / "preview.md").write_text(summary.summary(found), encoding="utf-8")
-        for warning in found["warnings"]:
-            report(message=f"{warning['count']:,} rows, such as {warning['examples'][0]}: {warning['text']}")
-        lineage = _lineage(data, sources, found["rows"])
-        return Result(account.metrics(found), lineage, ["report.json", "report.html", "preview.md"])
+        return Result(
+            account.metrics(found),
+            _lineage(data, sources, found["rows"]),
+            notes=[f"{w['count']:,} rows, such as {w['examples'][0]}: {w['text']}" for w in found["warnings"]],
+            artifacts=["report.json", "report.html", "preview.md"],
+        )
 
 
 def _encode(

@@ -44,6 +44,8 @@ class Result:
     """Numbers, nested by what was measured: `{"tuned": {"exact_match": 1.0}}`."""
     datasets: list[Dataset] = field(default_factory=list)
     """Data sets that were read."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences that a person should read, also when the output is found again."""
     artifacts: list[str] = field(default_factory=list)
     """Files and folders of the output, relative to it, small enough to be copied into a tracker."""
 
