@@ -1,11 +1,13 @@
 """How long `prepare` takes beside tokenizing the same strings in two plain batch calls, and beside TRL's preparation.
 
-    python -m benchmarks.prepare [--data ../shared/data] [--copies 10] [--rounds 3] [--memory] [--trl]
+    python -m benchmarks.prepare [--data DIR] [--copies 10] [--rounds 3] [--memory] [--trl] [--llamafactory CLI]
 
 The rows are GSM8K's training rows, each copy made different by a prefix; the tokenizer is a byte-level BPE of 32,000
 entries trained on the texts in the data folder. `--memory` prepares ten times the rows too and compares the peaks of
 memory that belongs to the processes (anonymous pages; the files that are mapped can be dropped at any time). `--trl`
-lets TRL's `SFTTrainer` prepare the same rows. All are measured in one run, in turns; the last line is the ratio.
+lets TRL's `SFTTrainer` prepare the same rows, `--llamafactory` LLaMA-Factory's command, whose time includes its start
+and one step. "two bare calls" are the same two calls of the Rust tokenizer without what transformers makes of their
+result. All are measured in one run, in turns; the last line is the ratio.
 """
 
 import argparse
@@ -14,11 +16,13 @@ import multiprocessing
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
     parser.add_argument("--memory", action="store_true", help="compare the peak of memory at ten times the rows")
     parser.add_argument("--trl", action="store_true", help="measure TRL's preparation too")
+    parser.add_argument("--llamafactory", type=Path, help="measure that `llamafactory-cli` too")
     asked = parser.parse_args()
     if not (asked.data / "gsm8k_train.jsonl").is_file():
         sys.exit(f"{asked.data / 'gsm8k_train.jsonl'} is not there: name its folder with --data")
@@ -45,12 +50,18 @@ def main() -> None:
         model = _model(asked.data, work / "model")
         rows = _rows(asked.data, work / "rows.jsonl", asked.copies)
         measured: dict[str, list[dict[str, float]]] = {}
-        ways: dict[str, Callable[..., dict[str, float]]] = {"two batch calls": _tokenize, "prepare": _prepare}
+        ways: dict[str, Callable[..., dict[str, float]]] = {
+            "two batch calls": _tokenize,
+            "two bare calls": _tokenize_bare,
+            "prepare": _prepare,
+        }
         if asked.trl:
             ways["TRL"] = _trl
+        if asked.llamafactory:
+            ways["LLaMA-Factory"] = partial(_llamafactory, asked.llamafactory)
         for number in range(asked.rounds):
             for way, function in ways.items():
-                if way == "TRL" and number:
+                if number and way in ("TRL", "LLaMA-Factory"):
                     continue  # one is enough to see it
                 found = _apart(function, model, work / "rows.jsonl", work / "out")
                 measured.setdefault(way, []).append(found)
@@ -117,6 +128,29 @@ def _tokenize(model: Path, rows: Path, target: Path) -> dict[str, float]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
+    prompts, texts = _strings(rows)
+    began = time.perf_counter()
+    tokenizer(prompts, add_special_tokens=False)
+    found = tokenizer(texts, add_special_tokens=False)
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "tokens": sum(map(len, found["input_ids"]))}
+
+
+def _tokenize_bare(model: Path, rows: Path, target: Path) -> dict[str, float]:
+    """The same two calls, of the Rust tokenizer itself."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model).backend_tokenizer
+    prompts, texts = _strings(rows)
+    began = time.perf_counter()
+    tokenizer.encode_batch_fast(prompts, add_special_tokens=False)
+    found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "tokens": sum(len(one.ids) for one in found)}
+
+
+def _strings(rows: Path) -> tuple[list[str], list[str]]:
+    """The prompts, and the whole texts."""
     prompts, texts = [], []
     with open(rows, encoding="utf-8") as file:
         for line in file:
@@ -124,11 +158,7 @@ def _tokenize(model: Path, rows: Path, target: Path) -> dict[str, float]:
             prompt = f"<|im_start|>user\n{row['question']}<|im_end|>\n<|im_start|>assistant\n"
             prompts.append(prompt)
             texts.append(f"{prompt}{row['answer']}<|im_end|>\n")
-    began = time.perf_counter()
-    tokenizer(prompts, add_special_tokens=False)
-    found = tokenizer(texts, add_special_tokens=False)
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "tokens": sum(map(len, found["input_ids"]))}
+    return prompts, texts
 
 
 def _prepare(model: Path, rows: Path, target: Path) -> dict[str, float]:
@@ -152,10 +182,11 @@ def _prepare(model: Path, rows: Path, target: Path) -> dict[str, float]:
 
 def _trl(model: Path, rows: Path, target: Path) -> dict[str, float]:
     """What `SFTTrainer` does with the same rows before it trains."""
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
+    disable_progress_bars()
     dataset = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(target))
     network = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
     arguments = SFTConfig(
@@ -168,6 +199,31 @@ def _trl(model: Path, rows: Path, target: Path) -> dict[str, float]:
         network, arguments, train_dataset=dataset, processing_class=AutoTokenizer.from_pretrained(model)
     )
     return {"seconds": time.perf_counter() - began, "rows": len(trainer.train_dataset)}
+
+
+def _llamafactory(command: Path, model: Path, rows: Path, target: Path) -> dict[str, float]:
+    """A whole process of LLaMA-Factory: start, the same rows, one step."""
+    work = target.with_name("llamafactory")
+    work.mkdir(exist_ok=True)
+    with open(rows, encoding="utf-8") as file:
+        values = [json.loads(line) for line in file]
+    alpaca = [{"instruction": row["question"], "input": "", "output": row["answer"]} for row in values]
+    (work / "rows.json").write_text(json.dumps(alpaca))
+    (work / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}))
+    settings: dict[str, Any] = {
+        "model_name_or_path": str(model), "template": "qwen", "stage": "sft", "do_train": True,
+        "finetuning_type": "lora", "lora_rank": 8, "lora_target": "all", "dataset": "rows", "dataset_dir": str(work),
+        "cutoff_len": 2048, "overwrite_cache": True, "preprocessing_num_workers": len(os.sched_getaffinity(0)),
+        "output_dir": str(work / "out"), "overwrite_output_dir": True, "save_strategy": "no", "report_to": "none",
+        "per_device_train_batch_size": 1, "max_steps": 1, "use_cpu": True, "fp16": False, "bf16": False,
+    }  # fmt: skip
+    (work / "train.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    began = time.perf_counter()
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1", "HF_HOME": str(work / "cache")}
+    ended = subprocess.run([str(command), "train", str(work / "train.yaml")], env=environment, capture_output=True)
+    if ended.returncode:
+        raise SystemExit(ended.stderr.decode()[-2000:])
+    return {"seconds": time.perf_counter() - began}
 
 
 def _as_messages(row: dict[str, str]) -> dict[str, Any]:
@@ -205,7 +261,7 @@ def _apart(function: Callable[..., dict[str, float]], *arguments: Path) -> dict[
     try:
         found: dict[str, float] = receive.recv()
     except EOFError:
-        raise SystemExit(f"{function.__name__} failed") from None
+        raise SystemExit("a measurement failed") from None
     finally:
         ended.set()
         thread.join()

@@ -407,3 +407,4 @@ def test_public_data_is_recognised_and_adds_up(tmp_path: Path, name: str, found:
     assert report["sources"][name]["formats"] == {found: read}
     kinds = {warning["kind"] for warning in report["warnings"]}
     assert ("placeholder" in kinds) == (name in ("identity.json", "sage_docs"))
+    assert ("preference" in kinds) == (name == "dpo_en_demo.json")

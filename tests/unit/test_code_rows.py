@@ -301,4 +301,5 @@ def test_this_project_gives_rows_that_are_python() -> None:
     for row in holes(made):
         text = (ROOT / "src" / row.file).read_text()
         assert row.values["middle"] + row.values["suffix"] in text
-        ast.parse("".join(row.values[name] for name in ("prefix", "middle", "suffix")))
+        if len(row.values["prefix"]) < 3800 and len(row.values["suffix"]) < 1800:  # else cut, and no whole function
+            ast.parse("".join(row.values[name] for name in ("prefix", "middle", "suffix")))

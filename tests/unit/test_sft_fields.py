@@ -65,7 +65,7 @@ def test_a_misspelt_field() -> None:
         ("max_length", "use data.max_length"),
         ("output_dir", "use output_dir"),
         ("resume_from_checkpoint", "not needed: the same command resumes"),
-        ("packing", "not supported yet"),
+        ("packing", "use train.packing"),
         ("trust_remote_code", "not supported: code of a model's own is never run"),
         ("push_to_hub", "not supported: nothing is uploaded"),
         ("deepspeed", "not supported yet: one process on one device trains"),

@@ -19,6 +19,7 @@ from sft_runner.data.sources import Source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+PREFERENCE = "Preference data: the chosen answer is learned, the rejected one is kept for later stages."
 BINS = 32
 """Bars of the histogram of lengths."""
 
@@ -108,6 +109,9 @@ class Account:
 
     def report(self) -> dict[str, Any]:
         """The part of `report.json` that is about rows."""
+        chosen = sum(account.formats["preference"] for account in self.sources)
+        if chosen:
+            self.warn("preference", chosen, PREFERENCE, [account.source.name for account in self.sources])
         for kind, count in self.suspects.items():
             self.warn(kind, count, formats.SUSPICIONS[kind], self.examples.get(kind, ()))
         characters = sum(source.characters for source in self.sources)

@@ -30,7 +30,6 @@ class Dropped(StrEnum):
     NO_FILL_TOKENS = "no_fill_in_the_middle_tokens"  # a row to fill in, for a model without the tokens for it
     OVERLONG = "overlong"  # more tokens than `data.max_length`
     DUPLICATE = "duplicate"  # the same messages stood in an earlier row
-    CONTRADICTION = "contradiction"  # a made question that an earlier row answers otherwise
     HELD_OUT_TWIN = "held_out_twin"  # its question is also held out, so it must not be learned
     CAPPED = "capped"  # behind the cap, or outside the weight, of its source
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.schema import Config, Data
-from sft_runner.data import account, encoding, files, pool, sampling, selection
+from sft_runner.data import account, columns, encoding, files, pool, prepared, sampling, selection
 from sft_runner.data.account import Account
 from sft_runner.data.report import page, summary
 from sft_runner.data.sources import Source, sources_of
@@ -40,11 +40,11 @@ class Prepare:
         counted = Account(sources)
         rows = folder / "rows.arrow"
         _encode(data, template, sources, counted, rows, report)
-        chosen = selection.choose(rows, sources, data, counted)
+        chosen = selection.choose(columns.read(rows), sources, data, counted)
         if not chosen.train.any():
             raise _nothing_left(data, counted)
         report(message="writing")
-        selection.write(rows, chosen, sources, folder)
+        prepared.write(chosen, sources, folder)
         rows.unlink()
         if template.changed:
             (folder / "chat_template.jinja").write_text(template.text, encoding="utf-8")

@@ -32,7 +32,6 @@ DROPPED = {
         "more tokens than data.max_length", "raise data.max_length, or data.overlong=split or truncate"
     ),
     Dropped.DUPLICATE: Reason("the same row stood there before"),
-    Dropped.CONTRADICTION: Reason("an earlier row answers the same question otherwise"),
     Dropped.HELD_OUT_TWIN: Reason("its question is held out, so it must not be learned"),
     Dropped.CAPPED: Reason("beyond the cap, or outside the weight, of its source"),
 }
@@ -43,6 +42,8 @@ REMEDIES = {
     "damaged_text": "read the file in its true encoding, or leave these rows out with data.suspect=drop",
     "echo": "mend the answers, or leave these rows out with data.suspect=drop",
     "repeated": "mend the answers, or leave these rows out with data.suspect=drop",
+    "coarse_groups": "give more files or other prompts, or choose another data.held_out",
+    "few_files": "give more files, so that unseen facts can be asked too",
     "ambiguous": "keep one answer for each prompt, or say in the prompt what tells them apart",
 }
 """What to do, for each kind of warning that a user can act on."""

@@ -1,0 +1,59 @@
+"""What the later stages read: rows to learn from and rows held out, and which rows share a pack.
+
+The file with all encoded rows is streamed once, batch by batch, so memory stays flat.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_runner.data.columns import batches
+from sft_runner.data.selection import KINDS, Chosen
+from sft_runner.data.sources import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+TRAIN, HELD_OUT, PACKS = "train.arrow", "held_out.arrow", "packs.arrow"
+WRITTEN = ("input_ids", "labels", "messages", "tools", "prompt_length", "source", "rejected")
+"""The columns of the encoded rows that are kept; `origin` and `kind` join them."""
+
+
+def write(chosen: Chosen, sources: Sequence[Source], folder: Path) -> None:
+    """Write the three files into `folder`. `train.arrow` holds as many copies of a row as are learned in an epoch."""
+    import numpy as np
+    import pyarrow as pa
+
+    names, kinds = pa.array([source.name for source in sources]), pa.array(KINDS)
+    writers: list[Any] = []
+    start = 0
+    with pa.OSFile(str(folder / TRAIN), "wb") as train, pa.OSFile(str(folder / HELD_OUT), "wb") as held_out:
+        for batch in batches(chosen.columns.file):
+            here = slice(start, start + batch.num_rows)
+            start += batch.num_rows
+            writers = writers or [pa.ipc.new_stream(file, _columns(batch)) for file in (train, held_out)]
+            copies = np.repeat(np.arange(batch.num_rows), chosen.train[here])
+            for writer, wanted in zip(writers, (copies, np.flatnonzero(chosen.held_out[here])), strict=True):
+                if len(wanted):
+                    part = batch.take(pa.array(wanted))
+                    labels = [names.take(part.column("origin")), kinds.take(pa.array(chosen.kind[here][wanted]))]
+                    arrays = [*(part.column(name) for name in WRITTEN), *labels]
+                    writer.write_batch(pa.record_batch(arrays, _columns(batch)))
+        for writer in writers:
+            writer.close()
+    _write_packs(chosen.packs, folder / PACKS)
+
+
+def _columns(batch: "pa.RecordBatch") -> "pa.Schema":
+    import pyarrow as pa
+
+    kept = [batch.schema.field(name) for name in WRITTEN]
+    return pa.schema([*kept, pa.field("origin", pa.string()), pa.field("kind", pa.string())])
+
+
+def _write_packs(packs: list[list[int]], path: Path) -> None:
+    import pyarrow as pa
+
+    columns = pa.schema({"rows": pa.list_(pa.int32())})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, columns) as writer:
+        writer.write_batch(pa.record_batch([pa.array(packs, columns.field("rows").type)], columns))
