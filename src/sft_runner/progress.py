@@ -69,7 +69,8 @@ def summary(stage: str, metrics: Mapping[str, Any]) -> str:
         rows, tokens = metrics["rows"], metrics["tokens"]
         dropped = sum(rows["dropped"].values())
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items() if count)
-        text = f"{rows['read']:,} rows: {rows['train']:,} to learn from, {rows['held_out']:,} held out"
+        added = f" and {rows['added']:,} made of them" if rows["added"] else ""
+        text = f"{rows['read']:,} rows{added}: {rows['train']:,} to learn from, {rows['held_out']:,} held out"
         text += f", {dropped:,} dropped"
         return text + (f" ({reasons})" if reasons else "") + f"; {tokens['trained']:,} trained tokens"
     if stage in ("baseline", "evaluate"):

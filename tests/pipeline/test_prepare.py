@@ -360,6 +360,116 @@ def test_packs_hold_every_row_once_and_are_never_too_long(model: Path, tmp_path:
     assert report["efficiency"] == round(sum(lengths) / (len(packs) * 128), 4)
 
 
+def test_a_test_set_is_never_learned_from_another_source(model: Path, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "same.jsonl", questions(10))
+    sources = {"a": {"path": str(file), "held_out": 0}, "z": {"path": str(file), "held_out": "all"}}
+    write_lines(tmp_path / "more.jsonl", [{"question": "more?", "answer": "yes"}])
+    sources["more"] = {"path": str(tmp_path / "more.jsonl")}
+    prepare(model, None, tmp_path / "out", sources=sources)
+    assert {row["origin"] for row in load(tmp_path / "out", "held_out")} == {"z"}
+    assert {row["origin"] for row in load(tmp_path / "out")} == {"more"}
+    assert reported(tmp_path / "out")["leaks"] == 10
+
+
+def test_a_row_that_is_capped_in_one_source_is_learned_from_the_other(model: Path, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "same.jsonl", questions(20))
+    sources = {"a": {"path": str(file), "cap": 1}, "b": {"path": str(file)}}
+    prepare(model, None, tmp_path / "out", sources=sources, held_out=0)
+    assert len(load(tmp_path / "out")) == 20
+    rows = reported(tmp_path / "out")["rows"]["dropped"]
+    assert rows == {"duplicate": 1, "capped": 19}
+
+
+def test_files_of_one_name_in_two_sources_are_two_files(model: Path, tmp_path: Path) -> None:
+    for source in ("a", "b"):
+        (tmp_path / source).mkdir()
+        for name in ("index", "usage"):
+            (tmp_path / source / f"{name}.md").write_text(f"# {source} {name}\n\n{section(f'{source} {name}')}")
+    sources = {
+        "a": {"path": str(tmp_path / "a"), "held_out": "all"},
+        "b": {"path": str(tmp_path / "b"), "held_out": 0},
+    }
+    prepare(model, None, tmp_path / "out", sources=sources)
+    assert {row["origin"] for row in load(tmp_path / "out")} == {"b"}
+    assert reported(tmp_path / "out")["leaks"] == 0
+
+
+def test_a_fact_that_is_not_learned_is_not_asked_as_learned(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for number in range(6):
+        text = "".join(section(f"part {number} {part}") for part in range(12))
+        (tmp_path / "docs" / f"{number}.md").write_text(f"# Thing {number}\n\n{text}")
+    sources = {"docs": {"path": str(tmp_path / "docs"), "cap": 8, "held_out": 0.3}}
+    prepare(model, None, tmp_path / "out", sources=sources)
+    answers = {json.loads(row["messages"])[-1]["content"] for row in load(tmp_path / "out")}
+    assert len(answers) == 8
+    for row in load(tmp_path / "out", "held_out"):
+        assert (json.loads(row["messages"])[-1]["content"] in answers) == (row["kind"] == "reworded")
+    reported(tmp_path / "out")
+
+
+def test_rows_that_differ_in_what_is_learned_or_kept_are_no_duplicates(model: Path, tmp_path: Path) -> None:
+    turns = [{"role": role, "content": f"{role} {i}"} for i in range(2) for role in ("user", "assistant")]
+    masked = [turns[0], turns[1] | {"train": False}, *turns[2:]]
+    prepare(model, write_lines(tmp_path / "a.jsonl", [{"messages": masked}, {"messages": turns}]), tmp_path / "a",
+            held_out=0)  # fmt: skip
+    assert len(load(tmp_path / "a")) == 2
+    pairs = [{"prompt": "p", "chosen": "good", "rejected": f"bad {i}"} for i in range(3)]
+    prepare(model, write_lines(tmp_path / "b.jsonl", pairs), tmp_path / "b", held_out=0)
+    assert sorted(json.loads(row["rejected"])[0]["content"] for row in load(tmp_path / "b")) == [
+        f"bad {i}" for i in range(3)
+    ]
+
+
+def test_equal_rows_are_not_called_ambiguous(model: Path, tmp_path: Path) -> None:
+    prepare(model, write_lines(tmp_path / "a.jsonl", questions(5) * 2), tmp_path / "out", held_out=0)
+    assert reported(tmp_path / "out")["warnings"] == []
+
+
+def test_a_bad_first_row_can_be_counted_too(model: Path, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [{"foo": 1}, *questions(4)])
+    check(Data(path=str(file), bad_rows="drop"))
+    prepare(model, file, tmp_path / "out", bad_rows="drop", held_out=0)
+    assert reported(tmp_path / "out")["rows"]["dropped"] == {"malformed": 1}
+
+
+def trained_texts(folder: Path) -> list[str]:
+    return [tokenizer().decode([label for label in row["labels"] if label != -100]) for row in load(folder)]
+
+
+@pytest.mark.parametrize(
+    ("train_on", "overlong"), [(a, b) for a in ("last", "completion") for b in ("truncate", "split")]
+)
+def test_a_cut_row_learns_nothing_that_the_whole_row_would_not(
+    model: Path, tmp_path: Path, train_on: str, overlong: str
+) -> None:
+    prompt = [
+        {"role": "user", "content": "first " + "x" * 60},
+        {"role": "assistant", "content": "an answer of the prompt"},
+        {"role": "user", "content": "second " + "y" * 60},
+    ]
+    rows = [{"prompt": prompt, "completion": [{"role": "assistant", "content": "the completion"}]}]
+    file = write_lines(tmp_path / "rows.jsonl", [*rows, {"prompt": "short", "completion": "kept"}])
+    prepare(model, file, tmp_path / "out", train_on=train_on, overlong=overlong, max_length=160, held_out=0)
+    wanted = ["the completion<|im_end|>"] if overlong == "split" else []
+    assert trained_texts(tmp_path / "out") == [*wanted, "kept<|im_end|>"]
+    reported(tmp_path / "out")
+
+
+def test_no_window_of_a_text_has_a_single_token(model: Path, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [{"text": "".join(map(chr, range(40, 120)))}])  # 81 tokens
+    prepare(model, file, tmp_path / "out", overlong="split", max_length=10, held_out=0)
+    assert [len(row["input_ids"]) for row in load(tmp_path / "out")] == [*[10] * 7, 9, 2]
+
+
+def test_a_source_of_one_row_is_learned(model: Path, tmp_path: Path) -> None:
+    write_lines(tmp_path / "one.jsonl", questions(1))
+    write_lines(tmp_path / "many.jsonl", [{"question": f"q{i}", "answer": "a"} for i in range(20)])
+    sources = {name: {"path": str(tmp_path / f"{name}.jsonl")} for name in ("one", "many")}
+    prepare(model, None, tmp_path / "out", sources=sources)
+    assert reported(tmp_path / "out")["sources"]["one"]["rows"]["train"] == 1
+
+
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "read", "duplicates"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sft_runner.data.cleaning import ambiguous, leaking, repeated
+from sft_runner.data.cleaning import ambiguous, apart, leaking, repeated
 from sft_runner.data.mixing import copies
 from sft_runner.data.sources import Source
 
@@ -15,7 +15,14 @@ def test_the_first_of_equal_rows_stays() -> None:
 
 
 def test_one_prompt_with_two_answers_is_seen_on_both_rows() -> None:
-    assert ambiguous(np.array([5, 7, 5, 9], np.uint64)).tolist() == [True, False, True, False]
+    prompts = np.array([5, 7, 5, 9, 5], np.uint64)
+    assert ambiguous(prompts, np.array([1, 1, 1, 1, 0], bool)).tolist() == [True, False, True, False, False]
+
+
+def test_equal_rows_of_two_sources_are_apart() -> None:
+    digests, origins = np.array([5, 5, 5], np.uint64), np.array([0, 1, 0], np.int32)
+    assert repeated(apart(digests, origins)).tolist() == [False, False, True]
+    assert repeated(digests, among=np.array([0, 1, 1], bool)).tolist() == [False, False, True]
 
 
 def test_a_learned_row_leaks_by_its_prompt_or_by_its_group() -> None:

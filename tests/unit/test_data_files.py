@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sft_runner.config.schema import Data
-from sft_runner.data.files import check, content_hash, count_rows, fetch, missing, read, source_files
+from sft_runner.data.files import check, content_hash, count_rows, fetch, first_row, missing, read, source_files
 from sft_runner.data.row import Row
 from sft_runner.data.sources import sources_of
 from sft_runner.errors import DataError, UserError
@@ -178,6 +178,25 @@ def test_rows_of_another_shape_are_no_error_where_the_user_says_so(tmp_path: Pat
     check(Data(path=str(tmp_path), bad_rows="drop"))
     (tmp_path / "rows.jsonl").write_text(f'{GOOD}\n{{"text": "t"}}')
     check(Data(path=str(tmp_path), mixed=True))
+
+
+def test_the_format_is_told_by_the_first_row_that_one_recognises(tmp_path: Path) -> None:
+    def told(**settings: Any) -> int | None:
+        data = Data(path=str(tmp_path / "rows.jsonl"), **settings)
+        row = first_row(sources_of(data)[0], data, Counter())
+        return row and row.number
+
+    (tmp_path / "rows.jsonl").write_text(f'{{"junk": 1}}\nwhat?\n{{"question": "q"}}\n{GOOD}\n')
+    assert told() == 1
+    assert told(bad_rows="drop") == 4
+    assert "no format has these columns" in refused(tmp_path / "rows.jsonl")
+    check(Data(path=str(tmp_path / "rows.jsonl"), bad_rows="drop"))
+    (tmp_path / "rows.jsonl").write_text('{"junk": 1}\n{"question": "q"}\n')
+    assert told(bad_rows="drop") == 1
+    with pytest.raises(DataError, match="line 1: no format has these columns"):
+        check(Data(path=str(tmp_path / "rows.jsonl"), bad_rows="drop"))
+    (tmp_path / "rows.jsonl").write_text("")
+    assert told(bad_rows="drop") is None
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])

@@ -106,6 +106,11 @@ def _together(config: Config) -> Iterator[UserError]:
     """Values that are wrong only beside others."""
     if config.data.path and config.data.sources:
         yield UserError("data.path and data.sources are both set", "name one file or folder, or several sources")
+    if config.data.reasoning == "keep" and config.data.train_on == "all":
+        hint = "leave data.train_on=assistant, or data.reasoning=last"
+        yield UserError("data.train_on=all does not go with data.reasoning=keep, which learns one answer a row", hint)
+    for name in {"unseen", "reworded"} & set(config.data.sources):
+        yield UserError(f"data.sources.{name}: kinds of held-out rows have this name", "call the source otherwise")
     if config.data.mixed and config.data.format != "auto":
         hint = "leave data.format=auto, so that each row is read by its own columns"
         yield UserError(f"data.mixed=true does not go with data.format={config.data.format}", hint)

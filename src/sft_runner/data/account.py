@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_runner.data import formats
 from sft_runner.data.batch import EXAMPLES, Batch
+from sft_runner.data.encoding import DRIFTED
 from sft_runner.data.readers.faults import MALFORMED
 from sft_runner.data.row import Dropped
 from sft_runner.data.sources import Source
@@ -19,6 +20,11 @@ from sft_runner.data.sources import Source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MEANINGS = {
+    **formats.SUSPICIONS,
+    DRIFTED: "An answer before the last one is learned behind another prompt than a server would send.",
+}
+"""Kind of suspicion -> what it means."""
 PREFERENCE = "Preference data: the chosen answer is learned, the rejected one is kept for later stages."
 BINS = 32
 """Bars of the histogram of lengths."""
@@ -42,8 +48,10 @@ class SourceAccount:
     """Rows to learn from, before copies."""
     held_out: int = 0
     """Rows kept away from training."""
+    examples_used: int = 0
+    """Rows that became tokens, before their length was looked at."""
     characters: int = 0
-    """Characters of the examples."""
+    """Characters of these."""
     formats: Counter[str] = field(default_factory=Counter)
     """Rows by format."""
     dropped: Counter[Dropped] = field(default_factory=Counter)
@@ -73,7 +81,7 @@ class Account:
     def add(self, batch: Batch) -> None:
         """Count a batch."""
         account = self.sources[batch.source]
-        for name in ("read", "used", "added", "truncated", "characters"):
+        for name in ("read", "used", "added", "truncated", "examples_used", "characters"):
             setattr(account, name, getattr(account, name) + getattr(batch, name))
         account.formats.update(batch.formats)
         account.dropped.update(batch.dropped)
@@ -113,8 +121,9 @@ class Account:
         if chosen:
             self.warn("preference", chosen, PREFERENCE, [account.source.name for account in self.sources])
         for kind, count in self.suspects.items():
-            self.warn(kind, count, formats.SUSPICIONS[kind], self.examples.get(kind, ()))
+            self.warn(kind, count, MEANINGS[kind], self.examples.get(kind, ()))
         characters = sum(source.characters for source in self.sources)
+        examples = sum(source.examples_used for source in self.sources)
         total = self.total()
         reasons = {reason.value for reason in Dropped}
         return {
@@ -129,7 +138,7 @@ class Account:
                 }
                 for account in self.sources
             },
-            "characters": {"total": characters, "mean": round(characters / max(total["read"], 1), 2)},
+            "characters": {"total": characters, "mean": round(characters / max(examples, 1), 2)},
             "warnings": self.warnings,
             "dropped_examples": {kind: places for kind, places in self.examples.items() if kind in reasons},
         }

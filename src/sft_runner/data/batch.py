@@ -33,8 +33,10 @@ class Batch:
     """Rows beyond the first that were made of one."""
     truncated: int = 0
     """Used rows of which something was cut off."""
+    examples_used: int = 0
+    """Rows that became tokens, before their length was looked at."""
     characters: int = 0
-    """Characters of the examples."""
+    """Characters of these."""
     formats: Counter[str] = field(default_factory=Counter)
     """Rows by format."""
     dropped: Counter[Dropped] = field(default_factory=Counter)
@@ -68,16 +70,20 @@ class Used:
     """Its messages as JSON."""
     tools: str
     """Its tools as JSON, or empty."""
+    rejected: str
+    """Preference data: the answer that was not chosen, as JSON, or empty."""
     digest: int
     """64 bits of a hash of what it says; at a million rows two would meet by chance once in 30 million runs."""
     prompt: int
     """The same of its prompt, without regard to case and white space."""
+    answer: int
+    """The same of its last message."""
     rank: int
     """Its place in the order in which rows are held out."""
 
 
 def schema() -> "pa.Schema":
-    """The columns of the file with all rows; the last six serve the choice between rows."""
+    """The columns of the file with all rows; the last seven serve the choice between rows."""
     import pyarrow as pa
 
     token_ids, text, number = pa.list_(pa.int32()), pa.string(), pa.uint64()
@@ -86,7 +92,7 @@ def schema() -> "pa.Schema":
             **{"input_ids": token_ids, "labels": token_ids, "messages": text, "tools": text},
             **{"prompt_length": pa.int32(), "source": text, "rejected": text},
             **{"origin": pa.int32(), "trained": pa.int32(), "only_asked": pa.bool_()},
-            **{"digest": number, "prompt": number, "rank": number},
+            **{"digest": number, "prompt": number, "answer": number, "rank": number},
         }
     )
 
@@ -109,12 +115,13 @@ def record_batch(source: int, used: Sequence[Used]) -> bytes:
         [row.tools for row in used],
         [row.encoded.prompt_length for row in used],
         [row.example.row.source for row in used],
-        [as_json(row.example.rejected) if row.example.rejected else "" for row in used],
+        [row.rejected for row in used],
         [source] * len(used),
         [row.encoded.trained for row in used],
         [row.example.row.only_asked for row in used],
         [row.digest for row in used],
         [row.prompt for row in used],
+        [row.answer for row in used],
         [row.rank for row in used],
     ]
     columns = schema()

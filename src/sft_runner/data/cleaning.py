@@ -9,21 +9,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def repeated(digests: "NDArray[Any]") -> "NDArray[Any]":
-    """Which rows say what an earlier row said already, as a mask."""
+def repeated(digests: "NDArray[Any]", among: "NDArray[Any] | None" = None) -> "NDArray[Any]":
+    """Which rows say what an earlier row said already, as a mask; with `among` only these are looked at."""
     import numpy as np
 
-    found = np.ones(len(digests), bool)
-    found[np.unique(digests, return_index=True)[1]] = False
+    looked_at = np.arange(len(digests)) if among is None else np.flatnonzero(among)
+    found = np.zeros(len(digests), bool)
+    found[looked_at] = True
+    found[looked_at[np.unique(digests[looked_at], return_index=True)[1]]] = False
     return found
 
 
-def ambiguous(prompts: "NDArray[Any]") -> "NDArray[Any]":
-    """Which of several different rows have a prompt in common, as a mask."""
+def apart(digests: "NDArray[Any]", origins: "NDArray[Any]") -> "NDArray[Any]":
+    """Hashes that differ between sources; `origins` are the rows' source indices."""
     import numpy as np
 
-    _, places, counts = np.unique(prompts, return_inverse=True, return_counts=True)
-    found: NDArray[Any] = counts[places] > 1
+    found: NDArray[Any] = digests + origins.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return found
+
+
+def ambiguous(prompts: "NDArray[Any]", among: "NDArray[Any]") -> "NDArray[Any]":
+    """Which of different rows have a prompt in common, as a mask; only those in `among` are looked at."""
+    import numpy as np
+
+    looked_at = np.flatnonzero(among)
+    _, places, counts = np.unique(prompts[looked_at], return_inverse=True, return_counts=True)
+    found = np.zeros(len(prompts), bool)
+    found[looked_at] = counts[places] > 1
     return found
 
 

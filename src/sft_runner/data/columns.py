@@ -10,10 +10,13 @@ from sft_runner.data.batch import EXAMPLES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NUMBERS = ("digest", "prompt", "answer", "rank")
+"""Columns of 64-bit hashes."""
+
 
 @dataclass
 class Columns:
-    """One entry for each encoded row: about 40 bytes."""
+    """One entry for each encoded row: about 50 bytes."""
 
     file: Path
     """The Arrow stream file with all columns."""
@@ -29,6 +32,8 @@ class Columns:
     """Hash of what it says."""
     prompt: "NDArray[Any]"
     """Hash of its prompt."""
+    answer: "NDArray[Any]"
+    """Hash of its last message."""
     rank: "NDArray[Any]"
     """Place of its group in the order in which rows are held out."""
 
@@ -63,11 +68,11 @@ def read(file: Path) -> Columns:
     """The small columns of all rows of a file."""
     import numpy as np
 
-    found: dict[str, list[NDArray[Any]]] = {name: [np.empty(0, np.uint64)] for name in ("digest", "prompt", "rank")}
+    found: dict[str, list[NDArray[Any]]] = {name: [np.empty(0, np.uint64)] for name in NUMBERS}
     found |= {name: [np.empty(0, np.int32)] for name in ("length", "trained", "origin")}
     found["only_asked"] = [np.empty(0, bool)]
     for batch in batches(file):
         found["length"].append(np.diff(batch.column("input_ids").offsets.to_numpy()))
-        for name in ("trained", "origin", "digest", "prompt", "rank", "only_asked"):
+        for name in ("trained", "origin", "only_asked", *NUMBERS):
             found[name].append(batch.column(name).to_numpy(zero_copy_only=False).copy())
     return Columns(file, **{name: np.concatenate(parts) for name, parts in found.items()})

@@ -12,9 +12,11 @@ from sft_runner.data.batch import Batch, Used, as_json, record_batch
 from sft_runner.data.length import Fitted, fitted
 from sft_runner.data.row import Dropped, Example, Row
 from sft_runner.data.sources import Source, told_of
-from sft_runner.data.template import ChatTemplate
+from sft_runner.data.template import ChatTemplate, Encoded
 from sft_runner.errors import DataError
 
+DRIFTED = "drifted_prompts"
+"""Suspicion that only the template can have: see `Encoded.drifted`."""
 BATCH = 500
 """Rows of one batch: enough to make its overhead small, few enough to keep memory flat."""
 
@@ -43,20 +45,48 @@ class Encoder:
     def used(self, batch: Batch, rows: Sequence[Row]) -> Iterator[Used]:
         """The rows that are used, in order; the others are counted in `batch`."""
         examples = [example for row in rows if (example := self._example(batch, row)) is not None]
-        for example, encoded in zip(examples, self.template.encode(examples), strict=True):
+        for example, encoded in zip(examples, self._encoded(examples), strict=True):
             if isinstance(encoded, Dropped):
                 batch.drop(example.row, encoded)
                 continue
-            parts = [part for one in encoded for part in fitted(example, one, self.data, self.template)]
+            batch.examples_used += 1
+            batch.characters += _characters(example)
+            parts = fitted(example, encoded, self.data, self.template)
             batch.added += len(parts) - 1
-            prompt = " ".join(_prompt(example).split()).casefold()
-            rank = splitting.rank(self.data.seed, example.row.group or prompt)
+            prompt, rank = self._place(batch.source, example)
             for number, part in enumerate(parts):
                 if isinstance(part, Dropped):
                     batch.drop(example.row, part)
                 else:
                     batch.truncated += part.truncated
+                    if part.encoded.drifted:
+                        batch.suspects[DRIFTED] += 1
+                        batch.note(DRIFTED, example.row)
                     yield _written(example, part, f"{number}\0{prompt}" if number else prompt, rank)
+
+    def _encoded(self, examples: Sequence[Example]) -> list[list[Encoded] | Dropped]:
+        """The examples as ids; one that the template refuses is an error, or with `data.bad_rows=drop` dropped."""
+        try:
+            return self.template.encode(examples)
+        except DataError:
+            if self.data.bad_rows == "error":
+                raise
+        found: list[list[Encoded] | Dropped] = []
+        for example in examples:
+            try:
+                found += self.template.encode([example])
+            except DataError:
+                found.append(Dropped.REFUSED)
+        return found
+
+    def _place(self, source: int, example: Example) -> tuple[str, int]:
+        """An example's prompt without regard to case and white space, and the rank of its group.
+
+        Groups are a source's own; equal prompts belong together wherever they stand.
+        """
+        prompt = " ".join(_prompt(example).split()).casefold()
+        group = f"{self.sources[source].key}\0{example.row.group}" if example.row.group else prompt
+        return prompt, splitting.rank(self.data.seed, group)
 
     def _example(self, batch: Batch, row: Row) -> Example | None:
         """A row as an example; None where it is dropped."""
@@ -82,7 +112,6 @@ class Encoder:
         if reason is not None:
             batch.drop(row, reason)
             return None
-        batch.characters += _characters(example)
         return example
 
 
@@ -90,8 +119,12 @@ def _written(example: Example, part: Fitted, prompt: str, rank: int) -> Used:
     """A row with its hashes."""
     messages = as_json(part.encoded.messages)
     tools = as_json(example.tools) if example.tools else ""
-    said = messages + tools if example.messages else ",".join(map(str, part.encoded.input_ids))
-    return Used(part.encoded, example, messages, tools, _hash(said), _hash(prompt), rank)
+    rejected = as_json(example.rejected) if example.rejected else ""
+    said = messages + tools + rejected if example.messages else ",".join(map(str, part.encoded.input_ids))
+    if example.untrained:  # the same turns with another mask are another row
+        said += str(sorted(example.untrained))
+    answer = str(example.messages[-1].get("content")) if example.messages else ""
+    return Used(part.encoded, example, messages, tools, rejected, _hash(said), _hash(prompt), _hash(answer), rank)
 
 
 def _prompt(example: Example) -> str:
@@ -100,9 +133,9 @@ def _prompt(example: Example) -> str:
         return f"{example.fill.prefix}\0{example.fill.suffix}"
     if example.text:
         return example.text
-    if len(example.messages) == 2:
+    if len(example.messages) == 2 and not example.tools:
         return str(example.messages[0]["content"])
-    return as_json(example.messages[:-1])
+    return as_json([*example.messages[:-1], *example.tools])
 
 
 def _characters(example: Example) -> int:

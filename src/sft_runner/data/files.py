@@ -6,8 +6,9 @@ Planning imports this, so it imports nothing heavy. Reading is lazy and keeps on
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from sft_runner.config.schema import Data
@@ -90,6 +91,13 @@ def read(source: Source, data: Data, counts: Counter[str], most_bytes: int | Non
         yield from islice(_rows(content, data, counts, most_bytes), source.limit or data.limit)
 
 
+def first_row(source: Source, data: Data, counts: Counter[str]) -> Row | None:
+    """The row that tells which format a source has: the first one, or with `data.bad_rows=drop` the first one that a
+    format recognises, if any is. None where there are no rows; `counts` is told as in `read`.
+    """
+    return _telling(source, data, read(source, data, counts))
+
+
 def count_rows(source: Source, data: Data) -> int | None:
     """About how many rows there are at most, where this is quick to tell; for the progress only."""
     limit = source.limit or data.limit
@@ -150,18 +158,35 @@ def _check(source: Source, content: Content, data: Data) -> None:
     from sft_runner.data import formats
 
     limit = CHECKED_BYTES if content.kind == "rows" else CHECKED_SLOW_BYTES
-    found: formats.Format | None = None
     counts: Counter[str] = Counter()
-    for row in read(source, data, counts, limit):
-        with told_of(source):
-            found = found or formats.choose(source, row)
+    rows = read(source, data, counts, limit)
+    first = _telling(source, data, rows)
+    if first is None:
+        if sum(path.stat().st_size for path in content.files) <= limit:
+            raise no_rows(source, counts)
+        return
+    with told_of(source):
+        found = formats.choose(source, first)
+        for row in chain([first], rows):
             try:
                 (formats.choose(source, row) if data.mixed else found).example(row, data.template)
             except DataError:
                 if data.bad_rows == "error":
                     raise
-    if found is None and sum(path.stat().st_size for path in content.files) <= limit:
-        raise no_rows(source, counts)
+
+
+def _telling(source: Source, data: Data, rows: Iterator[Row]) -> Row | None:
+    """The row that tells the format of a source; rows before it are taken from the iterator and are bad ones."""
+    from sft_runner.data import formats
+
+    first = next(rows, None)
+    if first is None or data.bad_rows == "error":
+        return first
+    for row in chain([first], rows):
+        with suppress(DataError):
+            formats.choose(source, row)
+            return row
+    return first
 
 
 def _rows(content: Content, data: Data, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:

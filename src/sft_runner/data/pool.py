@@ -49,7 +49,7 @@ def _settle_formats(encoder: Encoder) -> None:
     """Look at the first row of each source."""
     for index, source in enumerate(encoder.sources):
         met: Counter[str] = Counter()
-        first = next(files.read(source, encoder.data, met), None)
+        first = files.first_row(source, encoder.data, met)
         if first is None:
             raise files.no_rows(source, met)
         encoder.choose(index, first)
@@ -80,8 +80,7 @@ def cores() -> int:
 def _from_children(encoder: Encoder, batches: Iterator[tuple[int, list[Row]]]) -> Iterator[Batch]:
     global _encoder
     _encoder = encoder  # forked children find it here; a tokenizer is never pickled
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core for each child
-    pool = ProcessPoolExecutor(cores(), get_context("fork"), _follow, (os.getpid(),))
+    pool = ProcessPoolExecutor(cores(), get_context("fork"), _begin, (os.getpid(),))
     waiting: deque[Future[Batch]] = deque()
     try:
         for source, rows in batches:
@@ -92,6 +91,7 @@ def _from_children(encoder: Encoder, batches: Iterator[tuple[int, list[Row]]]) -
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+        _encoder = None
 
 
 _encoder: Encoder | None = None
@@ -103,8 +103,9 @@ def _encode(source: int, rows: list[Row]) -> Batch:
     return _encoder.encode(source, rows)
 
 
-def _follow(parent: int) -> None:
-    """End this child when its parent is gone, however it went."""
+def _begin(parent: int) -> None:
+    """Prepare a child: it takes one core, and ends when its parent is gone, however that went."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -28,6 +28,7 @@ class Dropped(StrEnum):
     SPECIAL_TOKEN = "special_token_in_text"  # the text contains a token that the template uses to mark turns
     JOINED = "joined_to_prompt"  # the answer's leading white space becomes one token with the end of the prompt
     NO_FILL_TOKENS = "no_fill_in_the_middle_tokens"  # a row to fill in, for a model without the tokens for it
+    REFUSED = "refused_by_template"  # the chat template does not take it, and `data.bad_rows=drop` says to go on
     OVERLONG = "overlong"  # more tokens than `data.max_length`
     DUPLICATE = "duplicate"  # the same messages stood in an earlier row
     HELD_OUT_TWIN = "held_out_twin"  # its question is also held out, so it must not be learned

@@ -64,24 +64,43 @@ def choose(columns: Columns, sources: Sequence[Source], data: Data, account: Acc
     """Leave out duplicates, hold rows out, leave out what would leak, mix. `account` is told of all of it."""
     import numpy as np
 
-    repeated = cleaning.repeated(columns.digest)
-    _drop(account, columns, repeated, Dropped.DUPLICATE)
-    held_out = _held_out(columns, ~repeated, sources, data, account)
-    grouped = held_out & ~columns.only_asked
-    leaks = cleaning.leaking(columns.prompt, columns.rank, held_out, grouped) & ~repeated
-    _drop(account, columns, leaks, Dropped.HELD_OUT_TWIN)
-    train = _copies(columns, ~(repeated | leaks | held_out), sources, data.seed, account)
-    for index in range(len(sources)):
+    # A source's own duplicates go first; those between sources only once it is known which copies are used at all.
+    own = cleaning.repeated(cleaning.apart(columns.digest, columns.origin))
+    held_out = _held_out(columns, ~own, sources, data, account)
+    asked_twice = held_out & cleaning.repeated(columns.digest, among=held_out)
+    held_out &= ~asked_twice
+    leaks = cleaning.leaking(columns.prompt, columns.rank, held_out, held_out & ~columns.only_asked)
+    leaks &= ~(own | asked_twice)
+    train = _copies(columns, ~(own | asked_twice | leaks | held_out), sources, data.seed)
+    capped = ~(own | asked_twice | leaks | held_out) & (train == 0)
+    learned_twice = cleaning.repeated(columns.digest, among=train > 0)
+    train[learned_twice] = 0
+    untaught = _untaught(columns, train, held_out)
+    held_out &= ~untaught
+    duplicates = own | asked_twice | learned_twice
+    for which, reason in (
+        (duplicates, Dropped.DUPLICATE),
+        (leaks, Dropped.HELD_OUT_TWIN),
+        (capped | untaught, Dropped.CAPPED),
+    ):
+        _drop(account, columns, which, reason)
+    _tell(columns, train, held_out, account)
+    packs = packing.pack(np.repeat(columns.length, train), data.max_length)
+    kind = _kinds(columns, train, account)
+    return Chosen(columns, train, held_out, kind, packs, int(duplicates.sum()), int(leaks.sum()))
+
+
+def _tell(columns: Columns, train: "NDArray[Any]", held_out: "NDArray[Any]", account: Account) -> None:
+    """Give the account what became of each source, and what a person should know of it."""
+    for index, source in enumerate(account.sources):
         mine = columns.origin == index
-        account.sources[index].train = int((mine & (train > 0)).sum())
-        account.sources[index].held_out = int((mine & held_out).sum())
-    several = cleaning.ambiguous(columns.prompt) & (train > 0)
+        source.train, source.held_out = int((mine & (train > 0)).sum()), int((mine & held_out).sum())
+        if source.read and not source.train + source.held_out:
+            account.warn("unused_source", source.read, "No row of this source is used.", [source.source.name])
+    several = cleaning.ambiguous(columns.prompt, among=train > 0)
     if several.any():
         text = "Other rows answer the same prompt otherwise; the model learns a mixture of both."
         account.warn("ambiguous", int(several.sum()), text, columns.places(several))
-    kind = _kinds(columns, train, account)
-    packs = packing.pack(np.repeat(columns.length, train), data.max_length)
-    return Chosen(columns, train, held_out, kind, packs, int(repeated.sum()), int(leaks.sum()))
 
 
 def _held_out(
@@ -93,6 +112,8 @@ def _held_out(
         mine = left & (columns.origin == index)
         learnable = mine & ~columns.only_asked
         share = data.held_out if source.held_out is None else source.held_out
+        if len(sources) > 1 and share < 1 and learnable.sum() < 2:
+            continue  # one row of many sources is learned, not held out
         name = source.name if len(sources) > 1 else ""
         try:
             found[learnable] = splitting.held_out(columns.rank[learnable], share, name)
@@ -102,16 +123,14 @@ def _held_out(
             text = "No file can be held out of so few: only learned facts are asked, in other words."
             account.warn("few_files", int(learnable.sum()), text, columns.places(learnable))
         count = int((found & learnable).sum())
-        asked = share if share >= 1 else share * int(learnable.sum())
-        if count > max(asked, 1) + 0.5 and math.isfinite(share):
-            text = f"Held out instead of {asked:.0f}, because rows of one prompt or file stay together."
+        asked = share if share >= 1 else round(share * int(learnable.sum()))
+        if count > max(asked, 1) and math.isfinite(share):
+            text = f"Held out instead of {asked:g}, because rows of one prompt or file stay together."
             account.warn("coarse_groups", count, text, columns.places(found & learnable))
     return found
 
 
-def _copies(
-    columns: Columns, left: "NDArray[Any]", sources: Sequence[Source], seed: int, account: Account
-) -> "NDArray[Any]":
+def _copies(columns: Columns, left: "NDArray[Any]", sources: Sequence[Source], seed: int) -> "NDArray[Any]":
     """How often each row is learned in an epoch."""
     import numpy as np
 
@@ -119,7 +138,17 @@ def _copies(
     for index, source in enumerate(sources):
         mine = left & (columns.origin == index)
         found[mine] = mixing.copies(columns.digest[mine], source, seed)
-        _drop(account, columns, mine & (found == 0), Dropped.CAPPED)
+    return found
+
+
+def _untaught(columns: Columns, train: "NDArray[Any]", held_out: "NDArray[Any]") -> "NDArray[Any]":
+    """Held-out wordings of facts that a learned file has, but that are not learned themselves, as a mask."""
+    import numpy as np
+
+    learned = train > 0
+    of_learned_files = np.isin(columns.rank, columns.rank[learned])
+    found: NDArray[Any] = columns.only_asked & held_out & of_learned_files
+    found &= ~np.isin(columns.answer, columns.answer[learned])
     return found
 
 

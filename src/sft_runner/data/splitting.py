@@ -31,6 +31,10 @@ def held_out(ranks: "NDArray[Any]", share: float, source: str = "") -> "NDArray[
         return np.zeros(count, bool)
     if share == float("inf"):
         return np.ones(count, bool)
+    if share > 1 and share != int(share):
+        raise DataError(
+            f"data.held_out: {share:g} is neither a share nor a number of rows{where}", "such as 0.1 or 200"
+        )
     wanted = int(share) if share >= 1 else max(round(share * count), 1)
     if wanted >= count:
         raise DataError(

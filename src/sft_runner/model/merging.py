@@ -147,8 +147,8 @@ def answer_logits(model: Any, rows: Rows) -> "list[Tensor]":
 
     found = []
     for row in rows:
-        ids = torch.tensor([row["input_ids"]], device=model.device)
-        keep = torch.tensor(answer_positions(row["labels"])[:POSITIONS], device=model.device)
+        ids = torch.tensor([row["input_ids"]], dtype=torch.long, device=model.device)
+        keep = torch.tensor(answer_positions(row["labels"])[:POSITIONS], dtype=torch.long, device=model.device)
         with torch.inference_mode():
             found.append(model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits[0].cpu())
     return found

@@ -133,11 +133,14 @@ def _gather(rows: Rows, batch: Mapping[str, list[list[int]]]) -> dict[str, list[
 
 
 def _several(rows: Rows) -> Pack | None:
-    """Some documents of a pack that has several; the last packs have most."""
-    made = (_documents(rows[index])[:CHECKED] for index in reversed(range(len(rows))))
-    documents = next((documents for documents in made if len(documents) > 1), None)
-    if documents is None:
+    """Some documents of the last pack that has several."""
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+    counts = pc.list_value_length(rows.data.column("rows")).to_numpy()
+    several = (counts > 1).nonzero()[0]
+    if not len(several):
         return None
+    documents = _documents(rows[int(several[-1])])[:CHECKED]
     ids, labels = ([token for document in documents for token in document[side]] for side in (0, 1))
     return {"input_ids": ids, "labels": labels, "seq_lengths": [len(own) for own, _ in documents]}
 

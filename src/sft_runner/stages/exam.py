@@ -43,7 +43,8 @@ def choose(tokenizer: "PreTrainedTokenizerBase", rows: Iterable[Mapping[str, Any
     row = order[0]
     if _oddity(row) < TEXT:
         messages, tools = json.loads(row["messages"]), _tools(row)
-        end = len(messages) - 1 if _oddity(row) == PLAIN else _first_answer(messages)
+        first = _first_answer(messages)
+        end = len(messages) - 1 if _oddity(row) == PLAIN or not first else first
         question = Question(messages[:end], tools)
         count = len(_ids(tokenizer, messages[:end], tools))
         return Exam(row["source"], question, count, messages[end].get("content") or "")
@@ -92,7 +93,7 @@ PLAIN, WITH_TOOLS, ODD, TEXT = range(4)
 
 def _oddity(row: Mapping[str, Any]) -> int:
     messages = json.loads(row["messages"])
-    if not _first_answer(messages):
+    if not messages:
         return TEXT
     if any(message.keys() - {"role", "content"} for message in messages[:-1]):
         return ODD

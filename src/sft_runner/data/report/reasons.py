@@ -28,6 +28,7 @@ DROPPED = {
         "the answer's first token would swallow the end of the prompt", "remove white space in front of the answer"
     ),
     Dropped.NO_FILL_TOKENS: Reason("the model has no tokens to fill in the middle", "take a base model made for code"),
+    Dropped.REFUSED: Reason("the chat template does not take it", "data.bad_rows=error shows why, row by row"),
     Dropped.OVERLONG: Reason(
         "more tokens than data.max_length", "raise data.max_length, or data.overlong=split or truncate"
     ),
@@ -42,6 +43,8 @@ REMEDIES = {
     "damaged_text": "read the file in its true encoding, or leave these rows out with data.suspect=drop",
     "echo": "mend the answers, or leave these rows out with data.suspect=drop",
     "repeated": "mend the answers, or leave these rows out with data.suspect=drop",
+    "drifted_prompts": "set data.reasoning=keep, which makes a row for each answer, or data.train_on=last",
+    "unused_source": "look at what was dropped and why, or leave the source out",
     "coarse_groups": "give more files or other prompts, or choose another data.held_out",
     "few_files": "give more files, so that unseen facts can be asked too",
     "ambiguous": "keep one answer for each prompt, or say in the prompt what tells them apart",
