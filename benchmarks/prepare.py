@@ -93,7 +93,7 @@ def _rows(data: Path, target: Path, copies: int) -> int:
 def _model(data: Path, folder: Path) -> Path:
     """A tiny random model with a tokenizer of a usual size."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -108,10 +108,9 @@ def _model(data: Path, folder: Path) -> Path:
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     wrapped.chat_template = TEMPLATE
     wrapped.save_pretrained(folder)
-    tiny = ROOT / "src/sft_runner/embedded/tiny"
-    values = json.loads((tiny / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(values | {"vocab_size": VOCABULARY}))
-    shutil.copy(next(tiny.glob("*.safetensors")), folder)  # never loaded: a model folder must have weights
+    tiny = AutoConfig.from_pretrained(ROOT / "src/sft_runner/embedded/tiny")
+    tiny.vocab_size = VOCABULARY
+    AutoModelForCausalLM.from_config(tiny).save_pretrained(folder)
     return folder
 
 

@@ -104,8 +104,6 @@ def _fill(config: Config, choices: Mapping[str, Any]) -> tuple[Config, tuple[Dec
 
 def _together(config: Config) -> Iterator[UserError]:
     """Values that are wrong only beside others."""
-    if config.data.path and config.data.sources:
-        yield UserError("data.path and data.sources are both set", "name one file or folder, or several sources")
     if config.data.reasoning == "keep" and config.data.train_on == "all":
         hint = "leave data.train_on=assistant, or data.reasoning=last"
         yield UserError("data.train_on=all does not go with data.reasoning=keep, which learns one answer a row", hint)

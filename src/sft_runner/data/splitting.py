@@ -1,6 +1,6 @@
 """Which rows are held out: a choice that depends on each row's own prompt, or the group it names.
 
-So a row stays on its side when others are added, and rows with one prompt stay together.
+So most rows stay on their side when others are added, and rows with one prompt stay together.
 """
 
 import hashlib

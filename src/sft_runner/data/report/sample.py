@@ -6,14 +6,13 @@ from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.data.row import Dropped, Example, Row
+from sft_runner.data.template import IGNORED
 
 if TYPE_CHECKING:
     from sft_runner.data.template import Encoded
 
 _UNREADABLE = "\ufffd"
 """What a tokenizer decodes the bytes of half a character to."""
-_IGNORED = -100
-"""The label of a token that carries no loss, as everywhere in transformers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def spans(tokenizer: Any, ids: Sequence[int], labels: Sequence[int]) -> list[tup
     """
     whole = _decode(tokenizer, ids)
     borders, kinds = [0], []
-    for kind, group in groupby(labels, key=lambda label: label != _IGNORED):
+    for kind, group in groupby(labels, key=lambda label: label != IGNORED):
         borders.append(borders[-1] + sum(1 for _ in group))
         kinds.append(kind)
     pieces = [_decode(tokenizer, ids[start:end]) for start, end in pairwise(borders)]
