@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def a_line_of_200_mb(path: Path) -> None:
         for _ in range(200):
             file.write(b"a" * 1_000_000)
         file.write(b'"}\n')
+
+
+def a_parquet_file_with_the_year_146138(path: Path) -> None:
+    import pyarrow as pa
+
+    parquet(question=["q"], answer=["a"], at=pa.array([2**62], pa.timestamp("us")))(path)
 
 
 Content = bytes | Callable[[Path], None]
@@ -94,6 +101,11 @@ CASES: dict[str, tuple[str, Content, list[str]]] = {
         "rows.parquet",
         parquet(question=["q", "r"], answer=[1, 2]),
         ["row 1", "answer is a number"],
+    ),
+    "Parquet with a time that Python does not have": (
+        "rows.parquet",
+        a_parquet_file_with_the_year_146138,
+        ["row 1", "column 'at'", "without this column"],
     ),
     "not Parquet": ("rows.parquet", b"PAR1 or not PAR1", ["row 1", "not readable as Parquet"]),
     "gzip cut off": ("rows.jsonl.gz", gzip.compress(lines(*[GOOD] * 99))[:-20], ["line ", "damaged or cut off"]),
@@ -169,3 +181,31 @@ def test_mistakes_in_several_sources_are_told_at_once(tmp_path: Path) -> None:
     assert_told(ended, ["data.sources.one: a.jsonl, line 2", "data.sources.two: b.csv, line 2"])
     ended = sft(*fixed, "data.sources={one: {path: a.jsonl, wieght: 2}}", cwd=tmp_path)
     assert_told(ended, ["data.sources.one.wieght", "did you mean 'data.sources.one.weight'"])
+
+
+def test_an_open_quote_is_an_error_even_where_bad_rows_are_dropped(tmp_path: Path) -> None:
+    write(tmp_path / "rows.csv", b'question,answer\nq,a\n"q,a\n' + b"q,a\n" * 99)
+    assert_told(prepare(tmp_path / "rows.csv", "data.bad_rows=drop"), ["line 3", "not closed"])
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    assert_told(prepare(tmp_path / "rows.jsonl"), ["is neither a file nor a folder"])
+
+
+def test_a_bad_first_row_is_dropped_like_any_other(tmp_path: Path) -> None:
+    good = [GOOD | {"question": f"What is {i}?"} for i in range(30)]
+    write(tmp_path / "rows.jsonl", lines({"junk": 1}, *good))
+    ended = prepare(tmp_path / "rows.jsonl", "data.bad_rows=drop")
+    assert ended.code == 0, ended.said
+    (report,) = (tmp_path / "outputs").glob("stages/prepare/*/report.json")
+    assert json.loads(report.read_text())["rows"]["dropped"]["malformed"] == 1
+
+
+def test_a_file_name_that_is_not_utf8_is_no_obstacle(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    good = [GOOD | {"question": f"What is {i}?"} for i in range(30)]
+    write(Path(os.fsdecode(bytes(folder) + b"/\xff.jsonl")), lines(*good))
+    ended = prepare(folder)
+    assert ended.code == 0, ended.said

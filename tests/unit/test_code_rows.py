@@ -10,6 +10,7 @@ from conftest import ROOT
 from sft_runner.config.schema import Data
 from sft_runner.data.code import rows
 from sft_runner.data.files import check, source_files
+from sft_runner.data.readers.faults import Faults
 from sft_runner.data.row import Row
 from sft_runner.errors import DataError
 
@@ -83,7 +84,7 @@ class _Private:
 def found(root: Path, **settings: object) -> tuple[list[Row], Counter[str]]:
     counts: Counter[str] = Counter()
     data = Data(path=str(root), format="python", **settings)  # type: ignore[arg-type]
-    return list(rows(source_files(data), root, data, counts)), counts
+    return list(rows(source_files(data), root, data, Faults(counts))), counts
 
 
 def of(rows: list[Row], beginning: str) -> list[Row]:
@@ -282,7 +283,7 @@ def test_a_quick_look_ends_early(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}.py").write_text(CODE)
     counts: Counter[str] = Counter()
-    list(rows(sorted(tmp_path.glob("*.py")), tmp_path, Data(), counts, most_bytes=len(CODE)))
+    list(rows(sorted(tmp_path.glob("*.py")), tmp_path, Data(), Faults(counts), most_bytes=len(CODE)))
     assert counts["files"] == 2
 
 

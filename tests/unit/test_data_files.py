@@ -138,6 +138,22 @@ def test_a_code_base_leaves_out_what_is_not_its_own_code(tmp_path: Path) -> None
     assert found(tmp_path, "python") == wanted
 
 
+def test_documents_in_build_folders_are_documents(tmp_path: Path) -> None:
+    write(
+        tmp_path, "build/a.md", "dist/b.md", "node_modules/c.md", "lib/site-packages/d.md", "env/e.md", "env/pyvenv.cfg"
+    )
+    assert found(tmp_path, "docs") == ["build/a.md", "dist/b.md"]
+
+
+def test_lines_are_also_called_ndjson(tmp_path: Path) -> None:
+    (tmp_path / "rows.ndjson").write_text(f"{GOOD}\n{GOOD}\n")
+    with gzip.open(tmp_path / "rows.ndjson.gz", "wt") as packed:
+        packed.write(GOOD)
+    assert [row.source for row in rows(tmp_path)] == ["rows.ndjson:1", "rows.ndjson:2", "rows.ndjson.gz:1"]
+    data = Data(path=str(tmp_path / "rows.ndjson"))
+    assert count_rows(sources_of(data)[0], data) in (2, 3)
+
+
 def test_a_build_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:
     write(tmp_path, "build/a.py")
     assert found(tmp_path / "build", "python") == ["a.py"]
@@ -159,6 +175,12 @@ def test_why_nothing_came_of_files_is_said(tmp_path: Path) -> None:
         check(Data(path=str(tmp_path), bad_rows="drop"))
 
 
+def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    assert "is neither a file nor a folder" in refused(tmp_path / "rows.jsonl")
+    assert "/dev/null is neither a file nor a folder" in refused("/dev/null")
+
+
 def test_a_row_of_another_shape_is_told_by_the_look_at_the_first_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(f'{GOOD}\n{{"question": "q", "answer": 3}}')
     assert "data.path: rows.jsonl, line 2: answer is a number" in refused(tmp_path / "rows.jsonl")
@@ -169,6 +191,28 @@ def test_bad_rows_are_passed_over_where_the_user_says_so(tmp_path: Path) -> None
     counts: Counter[str] = Counter()
     assert [row.number for row in rows(tmp_path / "rows.jsonl", counts, bad_rows="drop")] == [1, 4]
     assert counts == {"malformed": 1, "blank_lines": 1}
+
+
+def test_the_first_places_of_what_is_passed_over_are_told(tmp_path: Path) -> None:
+    def places(path: Path, **settings: Any) -> dict[str, list[str]]:
+        data, found = Data(path=str(path), bad_rows="drop", **settings), dict[str, list[str]]()
+        list(read(sources_of(data)[0], data, Counter(), places=found))
+        return found
+
+    write(tmp_path / "rows", "a.jsonl")
+    (tmp_path / "rows" / "b.jsonl").write_text(f"what?\n{GOOD}\n\n{GOOD}\n1\n2\n3\n")
+    assert places(tmp_path / "rows") == {
+        "malformed": ["b.jsonl:1", "b.jsonl:5", "b.jsonl:6"],
+        "blank_lines": ["b.jsonl:3"],
+    }
+    (tmp_path / "rows.json").write_text(f"\ufeff[{GOOD},\n3]")
+    assert places(tmp_path / "rows.json") == {"byte_order_marks": ["rows.json:1"], "malformed": ["rows.json:2"]}
+    (tmp_path / "rows.csv").write_text("a,b\n\n1,2\n3\n")
+    assert places(tmp_path / "rows.csv") == {"blank_lines": ["rows.csv:2"], "malformed": ["rows.csv:4"]}
+    write(tmp_path / "docs", "sub/a.docx", "b.pdf", "c.md", "d.png")
+    assert places(tmp_path / "docs") == {"files_skipped": ["sub/a.docx"], "files_unreadable": ["b.pdf"]}
+    (tmp_path / "a.py").write_text("def")
+    assert places(tmp_path / "a.py") == {"files_not_parsed": ["a.py"]}
 
 
 def test_rows_of_another_shape_are_no_error_where_the_user_says_so(tmp_path: Path) -> None:
@@ -259,6 +303,41 @@ def test_the_hash_follows_bytes_and_names_but_not_the_place(tmp_path: Path) -> N
     (tmp_path / "own.jinja").write_text("{{ messages[0] }}")
     assert with_template != hashed("one", template=str(tmp_path / "own.jinja"))
     assert source_files(Data(path=str(tmp_path / "one"), template=str(tmp_path / "own.jinja")))[-1].name == "own.jinja"
+
+
+def test_the_hash_holds_the_names_that_questions_say(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path / folder, "a.md", "README.md", "a.py", "a.jsonl", "a.csv", "a.v2.jsonl")
+        (tmp_path / folder / "same").mkdir()
+        write(tmp_path / folder / "same", "a.md")
+
+    def hashed(path: str, format: str = "auto") -> str:
+        return content_hash(Data(path=str(tmp_path / path), format=format))
+
+    (tmp_path / "two" / "b.md").write_text(GOOD)
+    (tmp_path / "two" / "b.py").write_text(GOOD)
+    assert hashed("one/a.md") != hashed("two/b.md")
+    assert hashed("one/a.py") != hashed("two/b.py")
+    assert hashed("one/a.py") == hashed("two/a.py")
+    assert hashed("one/README.md") != hashed("two/README.md"), "its folder is the title"
+    assert hashed("one/same", "docs") == hashed("two/same", "docs")
+    (tmp_path / "two" / "same").rename(tmp_path / "two" / "other")
+    assert hashed("one/same", "docs") != hashed("two/other", "docs")
+    assert hashed("one/a.jsonl") == hashed("one/a.v2.jsonl")
+    assert hashed("one/a.jsonl") != hashed("one/a.csv")
+
+
+def test_a_name_that_is_not_utf8_is_shown_and_hashed(tmp_path: Path) -> None:
+    for suffix, text in ((b".jsonl", GOOD), (b".md", "# Head\n\n" + "Some words. " * 9), (b".py", "x = 1")):
+        folder = tmp_path / suffix.decode()[1:]
+        folder.mkdir()
+        Path(os.fsdecode(bytes(folder) + b"/\xff" + suffix)).write_text(text)
+    for folder in (tmp_path / "jsonl", tmp_path / "md"):
+        data = Data(path=str(folder), held_out=0)
+        assert len(content_hash(data)) == 64
+        assert {row.file for row in rows(folder, held_out=0)} == {f"\\xff.{folder.name}"}
+        check(data)
+    assert "nothing to learn from" in refused(tmp_path / "py")
 
 
 def test_the_hash_of_sources_tells_them_apart(tmp_path: Path) -> None:

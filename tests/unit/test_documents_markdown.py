@@ -1,5 +1,7 @@
 """Headings are what CommonMark calls one, and a section says what its author wrote below it."""
 
+import time
+
 import pytest
 
 from sft_runner.data.documents import markdown
@@ -147,6 +149,38 @@ def test_long_lists_and_paragraphs_are_divided_between_items_and_lines() -> None
         assert "\n".join(found).split("\n") == written
         assert 1 < len(found) < 8
         assert all(len(part) <= 60 for part in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("A sentence of a paragraph on one line. " * 40, 100),
+        ("Ein Satz? " * 30 + "Noch einer! " * 30, 100),
+        ("这是一个句子。" * 60, 50),
+        ("words without an end " * 40, 100),
+        ("x" * 1000, 100),
+        ("First.\n" + "A long line of the same paragraph. " * 20, 100),
+    ],
+)
+def test_a_paragraph_on_one_line_is_divided_between_sentences(text: str, most: int) -> None:
+    found = parts("# A\n\n" + text, most=most, least=1)
+    assert max(map(len, found)) <= most
+    assert sum(map(len, found)) / len(found) > 0.6 * most
+    assert "".join("".join(found).split()) == "".join(text.split())
+    if "." in text or "。" in text:
+        assert all(part.endswith((".", "。")) for part in found)
+
+
+def test_a_long_line_of_code_is_not_divided() -> None:
+    code = "```\n" + "A. " * 100 + "\n```"
+    assert code in parts("# A\n\nText.\n\n" + code)
+
+
+def test_comments_without_an_end_take_no_time() -> None:
+    began = time.perf_counter()
+    assert sections("Text.\n\n" + "<!--" * 20_000 + "\n")
+    assert sections("# A\n\nText.\n\n<!-- one -->\n<!-- two --> b") == [("A", 1, "Text.\n\nb")]
+    assert time.perf_counter() - began < 1
 
 
 def test_a_last_part_that_is_too_short_stays_with_the_one_before_it() -> None:

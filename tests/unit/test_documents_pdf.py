@@ -9,6 +9,7 @@ from pypdf import PdfWriter
 
 from sft_runner.config.schema import Data
 from sft_runner.data.documents import pdf, rows
+from sft_runner.data.readers.faults import Faults
 from sft_runner.errors import MachineError
 
 LINES = ("The first page tells how to begin with it.", "The second page goes on.", "The third page ends the matter.")
@@ -52,7 +53,7 @@ def test_pages_are_sections(manual: Path) -> None:
 
 
 def test_rows_name_the_page(manual: Path) -> None:
-    found = list(rows([manual], manual.parent, Data(held_out=0), Counter()))
+    found = list(rows([manual], manual.parent, Data(held_out=0), Faults(Counter())))
     assert [(row.source, row.unit, row.group) for row in found] == [
         (f"manual.pdf:{page}", "page", "manual.pdf") for page in (1, 3)
     ]
@@ -71,9 +72,16 @@ def test_a_pdf_that_is_damaged_or_locked(manual: Path, tmp_path: Path) -> None:
         pdf.read(broken)
 
 
+def test_a_pdf_of_which_the_library_knows_no_filter(manual: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.pdf"
+    odd.write_bytes(manual.read_bytes().replace(b"/FlateDecode", b"/FlateXecode"))
+    with pytest.raises(pdf.Unreadable, match="/FlateXecode"):
+        pdf.read(odd)
+
+
 def test_without_the_library_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4")
     monkeypatch.setitem(sys.modules, "pypdf", None)
     with pytest.raises(MachineError, match=r"a\.pdf is a PDF") as caught:
-        list(rows([tmp_path / "a.pdf"], tmp_path, Data(), Counter()))
+        list(rows([tmp_path / "a.pdf"], tmp_path, Data(), Faults(Counter())))
     assert 'pip install "sft-runner[pdf]"' in caught.value.hint

@@ -8,6 +8,7 @@ import pytest
 from sft_runner.config.schema import Data, Documents
 from sft_runner.data.documents import SUFFIXES, rows
 from sft_runner.data.documents.questions import LANGUAGES, language_of
+from sft_runner.data.readers.faults import Faults
 from sft_runner.data.row import Row
 from sft_runner.errors import DataError
 
@@ -25,7 +26,7 @@ def made(folder: Path, texts: dict[str, str | bytes], **settings: object) -> tup
     data = Data(format="docs", documents=Documents(**options), **{"held_out": 0, **settings})  # type: ignore[arg-type]
     counts: Counter[str] = Counter()
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in SUFFIXES)
-    found = list(rows(files, folder, data, counts))
+    found = list(rows(files, folder, data, Faults(counts, data.bad_rows == "drop")))
     assert_sums(found, counts, data)
     return found, counts
 
@@ -172,6 +173,7 @@ def test_more_wordings_than_there_are_is_an_error(tmp_path: Path) -> None:
     [
         ("a.md", b"# A\n\nfine\n\xe4\xf6\n", "a.md, line 4: not UTF-8"),
         ("a.pdf", b"no PDF", "a.pdf, line 1: not readable"),
+        ("a.html", b"<![odd[x", "a.html, line 1: not readable: not HTML"),
     ],
 )
 def test_a_file_that_cannot_be_read_stops_or_is_counted(tmp_path: Path, name: str, content: bytes, told: str) -> None:
@@ -183,6 +185,24 @@ def test_a_file_that_cannot_be_read_stops_or_is_counted(tmp_path: Path, name: st
     found, counts = made(tmp_path, texts, bad_rows="drop")
     assert len(found) == 2
     assert counts["files_unreadable"] == 1
+
+
+@pytest.mark.parametrize("name", ["a.md", "a.pdf"])
+def test_a_pointer_to_a_document_is_not_the_document(tmp_path: Path, name: str) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12\n"
+    for bad_rows in ("error", "drop"):
+        with pytest.raises(DataError, match=f"{name}, line 1: a pointer of Git LFS"):
+            made(tmp_path, {name: pointer, "b.md": ENGLISH}, bad_rows=bad_rows)
+
+
+def test_a_readme_is_called_by_its_folder(tmp_path: Path) -> None:
+    files = [tmp_path / "README.md", tmp_path / "sub" / "index.md"]
+    for number, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{LONG} {number}")
+    data = Data(held_out=0)
+    assert names(list(rows(files, tmp_path, data, Faults(Counter())))) == [tmp_path.name.replace("_", " "), "sub"]
+    assert names(list(rows(files, tmp_path, data, Faults(Counter()), called="own-set"))) == ["own set", "sub"]
 
 
 def test_marks_and_line_ends_of_other_systems(tmp_path: Path) -> None:
@@ -197,5 +217,5 @@ def test_a_quick_look_ends_early(tmp_path: Path) -> None:
     made(tmp_path, many(9))
     files = sorted(tmp_path.glob("*.md"))
     counts: Counter[str] = Counter()
-    assert len(list(rows(files, tmp_path, Data(held_out=0), counts, most_bytes=100))) == 2
+    assert len(list(rows(files, tmp_path, Data(held_out=0), Faults(counts), most_bytes=100))) == 2
     assert counts["files"] == 2

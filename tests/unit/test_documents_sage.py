@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from sft_runner.config.schema import Data
 from sft_runner.data.documents import rows
+from sft_runner.data.readers.faults import Faults
 from sft_runner.data.row import Row
 
 FENCE = re.compile(r"\s*(?:(?:[-*+>]|\d+[.)])\s+)*(`{3,}|~{3,})(.*)$")
@@ -19,7 +20,7 @@ FENCE = re.compile(r"\s*(?:(?:[-*+>]|\d+[.)])\s+)*(`{3,}|~{3,})(.*)$")
 def sage(shared_data: Path) -> tuple[Path, list[Row], Counter[str], float]:
     folder, counts = shared_data / "sage_docs", Counter[str]()
     start = time.perf_counter()
-    found = list(rows(sorted(folder.rglob("*.md")), folder, Data(), counts))
+    found = list(rows(sorted(folder.rglob("*.md")), folder, Data(), Faults(counts)))
     return folder, found, counts, time.perf_counter() - start
 
 

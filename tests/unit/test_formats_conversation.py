@@ -196,9 +196,9 @@ DONE = {"thought": "found", "action": "finish", "input": {"answer": "a"}}
             [WEATHER, SEEN, DONE],
             [
                 Q,
-                calling(call(city="Paris"), content="look"),
+                {**calling(call(city="Paris")), "reasoning_content": "look"},
                 result("sunny"),
-                turn("assistant", "found\n\na"),
+                {**A, "reasoning_content": "found"},
             ],
         ),
         (

@@ -92,6 +92,20 @@ def test_a_quote_that_is_never_closed_does_not_hold_the_file(tmp_path: Path, mon
     assert "line 2: a double quote that is not closed" in refused(tmp_path / "rows.csv")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"1,2\n' + "3,4\n" * 99,
+        '"1,2\n' + '3,"4"\n' * 99,
+        '1,"2\n3,\udcff\n4",5\n',
+    ],
+)
+def test_a_quote_that_is_not_closed_is_always_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n0,0\n" + text, errors="surrogateescape")
+    with pytest.raises(DataError, match="line [34]: (a double quote that is not closed|not CSV|not UTF-8)"):
+        rows(tmp_path / "rows.csv", Counter())
+
+
 @pytest.mark.parametrize("text", ["", "a,b\n"])
 def test_a_file_without_records_has_no_rows(tmp_path: Path, text: str) -> None:
     (tmp_path / "rows.csv").write_text(text)
@@ -142,10 +156,31 @@ def test_text_in_parquet_that_is_not_utf8_is_placed(tmp_path: Path) -> None:
 
     texts = pa.array([b"a", b"\xff", b"c"]).view(pa.string())
     path = parquet(tmp_path / "rows.parquet", {"text": texts})
-    assert "row 2: text that is not UTF-8" in refused(path)
+    assert "row 2: column 'text': text that is not UTF-8" in refused(path)
     counts: Counter[str] = Counter()
     assert [row.number for row in rows(path, counts)] == [1, 3]
     assert counts == {"malformed": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("timestamp[us]", 2**62), ("date32[day]", 2**30), ("duration[s]", 2**60)],
+)
+def test_a_time_that_python_does_not_have_is_placed(tmp_path: Path, kind: str, value: int) -> None:
+    import pyarrow as pa
+
+    times = pa.array([0, value, 0], "int32" if kind.startswith("date") else "int64").view(_type(kind))
+    path = parquet(tmp_path / "rows.parquet", {"text": ["a", "b", "c"], "at": times})
+    said = refused(path)
+    assert said.startswith("data.path: rows.parquet, row 2: column 'at': a value that cannot be read: ")
+    assert "write the file without this column" in said
+    assert [row.number for row in rows(path, Counter())] == [1, 3]
+
+
+def _type(kind: str) -> Any:
+    import pyarrow as pa
+
+    return {"timestamp[us]": pa.timestamp("us"), "date32[day]": pa.date32(), "duration[s]": pa.duration("s")}[kind]
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def kept(tmp_path: Path) -> list[str]:
 def test_a_folder_is_fetched_as_of_its_commit(repository: Repository, tmp_path: Path) -> None:
     data = repository.at(repository.first)
     assert missing(data) == [data.path]
-    assert content_hash(data) == "unresolved"
+    with pytest.raises(MachineError, match="is not on this machine"):
+        content_hash(data)
     check(data)
     fetch(data)
     (folder,) = kept(tmp_path)

@@ -59,10 +59,18 @@ def refused(data: Data) -> str:
     return caught.value.show()
 
 
-@pytest.mark.parametrize("revision", [COMMIT, "main", "v1.0", "refs%2Fconvert%2Fparquet"])
-def test_a_commit_or_what_the_cache_knows_it_by_is_found(cache: Path, revision: str) -> None:
-    snapshot(cache, "README.md", ".gitattributes", "set.py", "rows.jsonl", branch=revision.replace("%2F", "/"))
-    data = at(revision)
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs%2Fconvert%2Fparquet"])
+def test_a_branch_or_tag_is_refused_with_the_commit_that_the_cache_knows_it_by(cache: Path, revision: str) -> None:
+    snapshot(cache, "rows.jsonl", branch=revision.replace("%2F", "/"))
+    said = refused(at(revision, glob="data/*.jsonl"))
+    assert "is not a commit" in said
+    assert f"pin it, so that the data stays what it is: hf://datasets/org/set@{COMMIT}/data/*.jsonl" in said
+    assert "hf://datasets/org/set@COMMIT" in refused(at("other"))
+
+
+def test_a_commit_that_is_in_the_cache_is_found(cache: Path) -> None:
+    snapshot(cache, "README.md", ".gitattributes", "set.py", "rows.jsonl")
+    data = at()
     assert found(data) == ["rows.jsonl"]
     assert missing(data) == []
     (source,) = sources_of(data)
@@ -71,15 +79,17 @@ def test_a_commit_or_what_the_cache_knows_it_by_is_found(cache: Path, revision: 
     check(data)
 
 
-@pytest.mark.parametrize("revision", ["0" * 40, "other"])
-def test_what_is_not_in_the_cache_is_missing_and_told_in_one_line(cache: Path, revision: str) -> None:
+def test_what_is_not_in_the_cache_is_missing_and_told_in_one_line(cache: Path) -> None:
     snapshot(cache, "rows.jsonl")
-    data = at(revision)
+    data = at("0" * 40)
     assert missing(data) == [data.path]
     assert source_files(data) == []
-    assert content_hash(data) == "unresolved"
     check(data)
-    for action in (lambda: fetch(data), lambda: list(read(sources_of(data)[0], data, Counter()))):
+    for action in (
+        lambda: fetch(data),
+        lambda: content_hash(data),
+        lambda: list(read(sources_of(data)[0], data, Counter())),
+    ):
         with pytest.raises(MachineError, match="data.path: ") as caught:
             action()
         assert "\n" not in caught.value.message
@@ -97,6 +107,16 @@ def test_a_download_that_was_cut_off_is_missing(cache: Path) -> None:
     (folder / "snapshots" / COMMIT / "data/train-1.jsonl").unlink()
     assert missing(at()) == [at().path]
     assert missing(at(glob="data/train-0*")) == []
+
+
+def test_some_of_the_parts_that_names_tell_of_are_not_the_whole(cache: Path) -> None:
+    snapshot(cache, *(f"data/train-{part:05}-of-00003.jsonl" for part in (0, 2)), "data/test-00000-of-00001.jsonl")
+    assert missing(at()) == [at().path]
+    assert missing(at(glob="data/train-*.jsonl"))
+    assert not missing(at(glob="data/test-*.jsonl"))
+    assert not missing(at(glob="data/train-00002-of-00003.jsonl"))
+    snapshot(cache, "data/train-00001-of-00003.jsonl")
+    assert len(found(at(glob="data/train-*.jsonl"))) == 3
 
 
 def test_several_splits_or_configurations_are_listed(cache: Path) -> None:
@@ -132,8 +152,8 @@ def test_one_split_over_several_files_is_clear(cache: Path) -> None:
         ("hf://datasets/set@main", "is no address of a data set"),
         ("hf://org/model@main", "is no address of a data set"),
         ("hf://datasets/org/set@main/../../x.jsonl", "is no address of a data set"),
-        ("hf://datasets/org/set@%2E%2E%2Fx", "is no revision"),
-        ("hf://datasets/org/--@main", "write hf://datasets/OWNER/NAME@REVISION"),
+        ("hf://datasets/org/set@%2E%2E%2Fx", "is not a commit"),
+        (f"hf://datasets/org/--@{COMMIT}", "write hf://datasets/OWNER/NAME@COMMIT"),
     ],
 )
 def test_an_address_that_is_not_well_formed_is_told(cache: Path, path: str, told: str) -> None:
@@ -144,7 +164,7 @@ def test_nothing_but_data_files_is_ever_asked_for() -> None:
     for glob in ("", "*", "data/*", "data", "set.py", "**/*.py"):
         patterns = HubAddress("org/set", COMMIT, glob)._patterns()
         assert patterns
-        assert all(pattern.endswith((".jsonl", ".json", ".csv", ".parquet", ".gz")) for pattern in patterns)
+        assert all(pattern.endswith((".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".gz")) for pattern in patterns)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Documents:
     least_chars: int = setting(50, neutral=50, at_least=1)
     """Sections with fewer characters are left out."""
     most_chars: int = setting(6000, neutral=6000, at_least=100)
-    """Longer sections are divided between paragraphs."""
+    """Longer sections are divided between paragraphs, lines or sentences."""
     wordings: int = setting(1, neutral=1, at_least=1)
     """Differently worded questions learned for each section."""
     language: str = setting("auto", neutral="auto", choices=("auto", "en", "zh"))
@@ -48,7 +48,7 @@ class Data:
     """What to learn from."""
 
     path: str | None = setting(None, counts=False)
-    """A file or a folder (.jsonl .json .csv .parquet, also .gz; documents; Python code), `hf://datasets/OWNER/NAME@COMMIT`,
+    """A file or a folder (.jsonl .ndjson .json .csv .parquet, also .gz; documents; Python code), `hf://datasets/OWNER/NAME@COMMIT`,
     `git+https://...@COMMIT#subdirectory=DIR`, or `embedded:dates`. Its bytes count."""
     sources: dict[str, Any] = setting({}, neutral={}, counted=without_paths)
     """Several instead of one: `{NAME: {path: ..., weight: 1, cap: 1000, limit: ..., format: ..., held_out: ...}}`."""

@@ -58,6 +58,8 @@ class SourceAccount:
     """Rows not used, by reason."""
     besides: Counter[str] = field(default_factory=Counter)
     """What was met but is no row, such as files, or sections that are too short."""
+    places: dict[str, list[str]] = field(default_factory=dict)
+    """Where the first of these were met, of the kinds that have a place."""
 
     def rows(self) -> dict[str, Any]:
         """The numbers of this source, after a check that they add up."""
@@ -95,6 +97,7 @@ class Account:
             malformed = account.besides.pop(MALFORMED, 0)
             account.read += malformed
             account.dropped[Dropped.MALFORMED] += malformed
+            self._note(Dropped.MALFORMED, account.places.get(MALFORMED, ()))
 
     def drop(self, source: int, reason: Dropped, count: int, places: Sequence[str] = ()) -> None:
         """Take back rows that were counted as used."""

@@ -20,8 +20,6 @@ from sft_runner.data.sources.address import address_of
 from sft_runner.data.sources.content import Content, content_of
 from sft_runner.errors import DataError, MachineError, UserError, raise_all
 
-UNRESOLVED = "unresolved"
-"""Stands for the hash of data that is not on this machine yet."""
 CHECKED_BYTES = 2 << 20
 """How far `check` looks into the rows of a source: 2 MiB take 0.05 s."""
 CHECKED_SLOW_BYTES = 1 << 18
@@ -47,16 +45,16 @@ def file_hash(path: Path) -> str:
 def content_hash(data: Data, of: Callable[[Path], str] = file_hash) -> str:
     """One hash for everything that is read, of the bytes and of the names below each folder, not of the place.
 
-    `of` gives the hash of one file. `UNRESOLVED` while a source is not fetched.
+    `of` gives the hash of one file. Raises `MachineError` while a source is not fetched.
     """
     parts: list[str] = []
     for source, content in _contents(data):
         if content is None:
-            return UNRESOLVED
-        parts.append(_joined(source.name if data.sources else "", _content_hash(content, of)))
+            raise _not_fetched(source)
+        parts.append(f"{source.name if data.sources else ''}\0{content.digest(of)}")
     template = _template(data)
     if template:
-        parts.append(_joined("data.template", of(template)))
+        parts.append(f"data.template\0{of(template)}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -75,9 +73,16 @@ def check(data: Data) -> None:
     raise_all(errors)
 
 
-def read(source: Source, data: Data, counts: Counter[str], most_bytes: int | None = None) -> Iterator[Row]:
+def read(
+    source: Source,
+    data: Data,
+    counts: Counter[str],
+    most_bytes: int | None = None,
+    places: dict[str, list[str]] | None = None,
+) -> Iterator[Row]:
     """The rows of a source in order, up to `source.limit`. `counts` is told of what is no row, such as blank lines,
-    and under `malformed` of the rows that `data.bad_rows=drop` leaves out.
+    and under `malformed` of the rows that `data.bad_rows=drop` leaves out; `places` is told under the same names where
+    the first of them are, such as `train.jsonl:7`.
 
     With `most_bytes` reading ends behind the row that passes this many bytes. Raises `MachineError` for a source that
     is not fetched.
@@ -85,10 +90,11 @@ def read(source: Source, data: Data, counts: Counter[str], most_bytes: int | Non
     with told_of(source):
         content = content_of(address_of(source.path), source.format)
         if content is None:
-            raise MachineError(f"data.path: {source.path} is not on this machine", "run the pipeline, which fetches it")
+            raise _not_fetched(source)
         if source.held_out is not None:
             data = replace(data, held_out=source.held_out)
-        yield from islice(_rows(content, data, counts, most_bytes), source.limit or data.limit)
+        faults = Faults(counts, data.bad_rows == "drop", {} if places is None else places)
+        yield from islice(_rows(content, data, faults, most_bytes), source.limit or data.limit)
 
 
 def first_row(source: Source, data: Data, counts: Counter[str]) -> Row | None:
@@ -140,6 +146,10 @@ def no_rows(source: Source, counts: Counter[str]) -> DataError:
     return DataError(f"{source.key}: {source.path} is empty", "give a file with one JSON object a line")
 
 
+def _not_fetched(source: Source) -> MachineError:
+    return MachineError(f"{source.key}: {source.path} is not on this machine", "run the pipeline, which fetches it")
+
+
 def _contents(data: Data) -> list[tuple[Source, Content | None]]:
     """What each source holds; None where it is not fetched."""
     errors: list[UserError] = []
@@ -189,35 +199,24 @@ def _telling(source: Source, data: Data, rows: Iterator[Row]) -> Row | None:
     return first
 
 
-def _rows(content: Content, data: Data, counts: Counter[str], most_bytes: int | None) -> Iterator[Row]:
+def _rows(content: Content, data: Data, faults: Faults, most_bytes: int | None) -> Iterator[Row]:
+    for name in content.skipped:
+        faults.note("files_skipped", name)
     if content.kind == "documents":
         from sft_runner.data import documents
 
-        yield from documents.rows(content.files, content.root, data, counts, most_bytes)
+        yield from documents.rows(content.files, content.root, data, faults, most_bytes, content.title)
     elif content.kind == "code":
         from sft_runner.data import code
 
-        yield from code.rows(content.files, content.root, data, counts, most_bytes)
+        yield from code.rows(content.files, content.root, data, faults, most_bytes)
     else:
-        faults = Faults(counts, passed_over=data.bad_rows == "drop")
         for path in content.files:
             if most_bytes is not None and most_bytes <= 0:
                 return
             yield from reader.rows(path, content.name(path), faults, most_bytes)
             if most_bytes is not None:
                 most_bytes -= path.stat().st_size
-
-
-def _content_hash(content: Content, of: Callable[[Path], str]) -> str:
-    """A file's own hash whatever it is called; of a folder, one of the names and hashes below it."""
-    if content.single:
-        return of(content.files[0])
-    lines = sorted(_joined(content.name(path), of(path)) for path in content.files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _joined(name: str, digest: str) -> str:
-    return f"{name}\0{digest}"
 
 
 def _template(data: Data) -> Path | None:

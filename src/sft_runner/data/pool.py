@@ -8,13 +8,14 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 
 from sft_runner.data import files
+from sft_runner.data.account import Account
 from sft_runner.data.batch import Batch, schema
 from sft_runner.data.encoding import BATCH, Encoder
 from sft_runner.data.row import Row
@@ -23,12 +24,10 @@ ALONE = 4
 """Batches up to which the work is done in this process: starting children would take longer."""
 
 
-def encode_all(
-    encoder: Encoder, target: Path, besides: Sequence[Counter[str]], report: Callable[[int], None]
-) -> Iterator[Batch]:
-    """Write every usable row of all sources to one Arrow stream file, and tell what became of each batch.
+def encode_all(encoder: Encoder, target: Path, account: Account, report: Callable[[int], None]) -> None:
+    """Write every usable row of all sources to one Arrow stream file.
 
-    `besides` counts, for each source, what was met but is no row; `report` is told how many rows have been read.
+    `account` is told what became of each row, `report` how many rows have been read.
     """
     import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -36,13 +35,14 @@ def encode_all(
     columns = schema()
     with pa.OSFile(str(target), "wb") as file, pa.ipc.new_stream(file, columns) as writer:
         read = 0
-        for batch in _in_order(encoder, _batches(encoder, besides)):
+        for batch in _in_order(encoder, _batches(encoder, account)):
             if batch.table:
                 writer.write_batch(pa.ipc.read_record_batch(pa.py_buffer(batch.table), columns))
             batch.table = b""
             read += batch.read
+            account.add(batch)
             report(read)
-            yield batch
+    account.close()
 
 
 def _settle_formats(encoder: Encoder) -> None:
@@ -55,10 +55,11 @@ def _settle_formats(encoder: Encoder) -> None:
         encoder.choose(index, first)
 
 
-def _batches(encoder: Encoder, besides: Sequence[Counter[str]]) -> Iterator[tuple[int, list[Row]]]:
+def _batches(encoder: Encoder, account: Account) -> Iterator[tuple[int, list[Row]]]:
     """The rows of all sources, some at a time."""
     for index, source in enumerate(encoder.sources):
-        rows = files.read(source, encoder.data, besides[index])
+        met = account.sources[index]
+        rows = files.read(source, encoder.data, met.besides, places=met.places)
         while batch := list(islice(rows, BATCH)):
             yield index, batch
 

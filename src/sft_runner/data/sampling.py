@@ -1,5 +1,6 @@
 """A few rows, followed all the way from the file to the tokens: for the report, and for a look before anything runs."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -35,10 +36,12 @@ def sample(config: Config, rows: int) -> tuple[list[Sampled], dict[str, Any]]:
     encoder, counted = encoding.Encoder(data, template, sources), Account(sources)
     found: list[Sampled] = []
     for index, source in enumerate(sources):
-        read = list(islice(files.read(source, data, counted.sources[index].besides), rows))
-        if not read:
-            raise files.no_rows(source, counted.sources[index].besides)
-        encoder.choose(index, read[0])
+        met = counted.sources[index]
+        first = files.first_row(source, data, Counter())
+        read = list(islice(files.read(source, data, met.besides, places=met.places), rows))
+        if first is None:
+            raise files.no_rows(source, met.besides)
+        encoder.choose(index, first)
         for row in read:
             batch = Batch(index, read=1)
             used = list(encoder.used(batch, [row]))

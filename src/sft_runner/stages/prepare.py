@@ -4,7 +4,7 @@ Every row that is read is trained on, held out, or counted under the reason why 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Prepare:
         template = ChatTemplate(require(config.model), data)
         counted = Account(sources)
         rows = folder / "rows.arrow"
-        _encode(data, template, sources, counted, rows, report)
+        pool.encode_all(encoding.Encoder(data, template, sources), rows, counted, _teller(data, sources, report))
         chosen = selection.choose(columns.read(rows), sources, data, counted)
         if not chosen.train.any():
             raise _nothing_left(data, counted)
@@ -74,20 +74,11 @@ class Prepare:
         )
 
 
-def _encode(
-    data: Data, template: ChatTemplate, sources: list[Source], counted: Account, target: Path, report: Report
-) -> None:
-    """Write all usable rows, telling how far it is."""
-    totals = [files.count_rows(source, data) for source in sources]
-    total = sum(filter(None, totals)) if all(totals) else None
-    besides = [counted.sources[index].besides for index in range(len(sources))]
-
-    def tell(read: int) -> None:
-        report(step=read, steps=max(total or read, read))
-
-    for batch in pool.encode_all(encoding.Encoder(data, template, sources), target, besides, tell):
-        counted.add(batch)
-    counted.close()
+def _teller(data: Data, sources: list[Source], report: Report) -> Callable[[int], None]:
+    """Reports how many rows have been read, of how many where that is quick to tell."""
+    counts = [files.count_rows(source, data) for source in sources]
+    total = sum(filter(None, counts)) if all(counts) else 0
+    return lambda read: report(step=read, steps=max(total, read))
 
 
 def _lineage(data: Data, sources: list[Source], rows: dict[str, Any]) -> list[Dataset]:

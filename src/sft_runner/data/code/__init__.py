@@ -20,22 +20,23 @@ from sft_runner.config.schema import Data
 from sft_runner.data.code import hole, pairs
 from sft_runner.data.code.module import Definition, Function, Module
 from sft_runner.data.code.pairs import LEAST_BODY_LINES, LEAST_DOCSTRING
+from sft_runner.data.readers.faults import Faults
 from sft_runner.data.row import Row
+from sft_runner.data.sources.naming import name_below
 
 __all__ = ["LEAST_BODY_LINES", "LEAST_DOCSTRING", "SUFFIXES", "rows"]
 
 SUFFIXES = (".py",)
 
 
-def rows(
-    files: Sequence[Path], root: Path, data: Data, counts: Counter[str], most_bytes: int | None = None
-) -> Iterator[Row]:
+def rows(files: Sequence[Path], root: Path, data: Data, faults: Faults, most_bytes: int | None = None) -> Iterator[Row]:
     """The rows of each file: of the module, then of its functions and classes by line.
 
-    Values are `prompt` and `completion`, or `prefix`, `middle` and `suffix`. `counts` is told of `files`, of
+    Values are `prompt` and `completion`, or `prefix`, `middle` and `suffix`. `faults.counts` is told of `files`, of
     `files_not_parsed`, and of `functions_repeated` and `docstrings_repeated`, which stood elsewhere already. With
     `most_bytes` the files behind the first so many bytes are left out.
     """
+    counts = faults.counts
     seen = _Seen(counts)
     done = 0
     for path in files:
@@ -43,9 +44,10 @@ def rows(
             return
         done += path.stat().st_size
         counts["files"] += 1
-        module = Module.read(path, path.relative_to(root).as_posix())
+        name = name_below(root, path)
+        module = Module.read(path, name)
         if module is None:
-            counts["files_not_parsed"] += 1
+            faults.note("files_not_parsed", name)
             continue
         yield from _rows(module, data.seed, seen)
 

@@ -7,13 +7,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sft_runner.config.schema import Data
 from sft_runner.data.documents import html, markdown, pdf, plain
 from sft_runner.data.documents.questions import LANGUAGES, Choice, Language, language_of
 from sft_runner.data.documents.section import Document, divided
+from sft_runner.data.readers.faults import Faults
+from sft_runner.data.readers.file import refuse_pointer
 from sft_runner.data.row import Row, error_at
+from sft_runner.data.sources.naming import name_below, shown
 from sft_runner.errors import DataError
 
 TEXTS = {
@@ -33,14 +36,20 @@ QUICK_PAGES = 10
 
 
 def rows(
-    files: Sequence[Path], root: Path, data: Data, counts: Counter[str], most_bytes: int | None = None
+    files: Sequence[Path],
+    root: Path,
+    data: Data,
+    faults: Faults,
+    most_bytes: int | None = None,
+    called: str = "",
 ) -> Iterator[Row]:
     """A row for each wording and part of each section, in the order of files and lines; a file is a group.
 
-    `counts` is told of `files` and `sections`, and of what becomes of these: `sections_too_short` (most of them only
-    hold other sections), `sections_repeated` (the same text stood in an earlier one), `sections_contradicting` (two of
-    one name in one file: the later one is left out), `sections_divided` into `parts` more; of `questions_reworded`,
-    rows that are only asked; of `files_unreadable` where `data.bad_rows=drop`. So the rows are
+    `called` is what the folder `root` is called, if not by its own name. `faults.counts` is told of `files` and
+    `sections`, and of what becomes of these: `sections_too_short` (most of them only hold other sections),
+    `sections_repeated` (the same text stood in an earlier one), `sections_contradicting` (two of one name in one file:
+    the later one is left out), `sections_divided` into `parts` more; of `questions_reworded`, rows that are only asked;
+    of `files_unreadable` where `data.bad_rows=drop`. So the rows are
 
         (sections - too_short - repeated - contradicting + parts) * data.documents.wordings + questions_reworded
 
@@ -52,7 +61,8 @@ def rows(
     most = min(len(language.learned) for language in LANGUAGES.values())
     if wordings > most:
         raise DataError(f"data.documents.wordings: {wordings} is more than there are", f"at most {most}")
-    answers = list(_answers(files, root, data, counts, most_bytes))
+    counts = faults.counts
+    answers = list(_answers(files, root, data, faults, most_bytes, called or shown(root.name)))
     shared = Counter(answer.name.casefold() for answer in answers)
     asked: set[str] = set()
     for answer in answers:
@@ -94,25 +104,24 @@ class _Answer:
 
 
 def _answers(
-    files: Sequence[Path], root: Path, data: Data, counts: Counter[str], most_bytes: int | None
+    files: Sequence[Path], root: Path, data: Data, faults: Faults, most_bytes: int | None, called: str
 ) -> Iterator[_Answer]:
     """The sections that are long enough and were not there before."""
-    limits, seen = data.documents, set[bytes]()
+    limits, counts, seen = data.documents, faults.counts, set[bytes]()
     done = 0
     for path in files:
         if most_bytes is not None and done > most_bytes:
             return
-        name = path.relative_to(root).as_posix()
+        name = name_below(root, path)
         done += path.stat().st_size
         counts["files"] += 1
+        refuse_pointer(path, name)
         try:
             document = _document(path, name, quick=most_bytes is not None)
-        except DataError:
-            if data.bad_rows == "error":
-                raise
-            counts["files_unreadable"] += 1
+        except DataError as error:
+            faults.meet("files_unreadable", name, error)
             continue
-        title = document.title or _title(path)
+        title = document.title or _title(PurePosixPath(name), called)
         everything = "\n".join(section.text for section in document.sections)
         language = LANGUAGES[language_of(everything) if limits.language == "auto" else limits.language]
         for section in document.sections:
@@ -146,14 +155,14 @@ def _document(path: Path, name: str, quick: bool) -> Document:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         problem, hint = "not UTF-8", "save the file as UTF-8"
-    except (pdf.Unreadable, RecursionError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         line, problem, hint = 1, f"not readable: {error}", "mend or remove the file"
     raise error_at(name, "line", line, problem, f"{hint}, or pass over it: data.bad_rows=drop")
 
 
-def _title(path: Path) -> str:
+def _title(name: PurePosixPath, called: str) -> str:
     """A name for a document that does not say its own: the file's, or the folder's where that says nothing."""
-    stem = path.stem
+    stem = name.stem
     if stem.lower() in ("index", "readme"):
-        stem = path.parent.name or stem
+        stem = name.parent.name or called or stem
     return " ".join(stem.replace("_", " ").replace("-", " ").split()) or stem

@@ -37,9 +37,15 @@ def words(text: str) -> str:
 
 
 def _soup(text: str) -> "BeautifulSoup":
-    from bs4 import BeautifulSoup
+    """The page as a tree. Raises `ValueError` for what is none."""
+    from bs4 import BeautifulSoup, ParserRejectedMarkup
 
-    return BeautifulSoup(text, "html.parser")
+    ended, end, rest = text.rpartition("-->")
+    text = ended + end + rest.replace("<!--", "")  # html.parser looks for the end of each to the end of the text
+    try:
+        return BeautifulSoup(text, "html.parser")
+    except ParserRejectedMarkup as error:
+        raise ValueError("not HTML") from error
 
 
 def _walk(parent: "Tag", outline: Outline, headings: bool = True) -> None:

@@ -1,7 +1,11 @@
 """A document as it is read: its title, and the sections that its headings make."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+SENTENCE_END = re.compile(r"[.!?]\s+|[。！？]")
+"""Between two sentences of a paragraph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,11 @@ def joined(blocks: Sequence[Block]) -> str:
 
 
 def divided(section: Section, most: int, least: int) -> list[str]:
-    """The section's text in parts of at most `most` characters, cut between blocks, in long paragraphs between lines.
+    """The section's text in parts of at most `most` characters, cut between blocks, in long paragraphs between lines,
+    in long lines between sentences, in long sentences between words.
 
-    Only a piece of code, a table or a line that is longer by itself exceeds it. A last part below `least` characters
-    stays with the one before it.
+    Only a piece of code or a table that is longer by itself exceeds it; a word that is longer is cut. A last part below
+    `least` characters stays with the one before it.
     """
     parts: list[list[Block]] = []
     size = 0
@@ -111,10 +116,23 @@ def divided(section: Section, most: int, least: int) -> list[str]:
 
 
 def _pieces(blocks: Sequence[Block], most: int) -> Iterator[Block]:
-    """The blocks, with lines in the place of paragraphs that are too long."""
+    """The blocks, with lines in the place of paragraphs that are too long, and pieces in the place of such lines."""
     for block in blocks:
         if block.solid or len(block.text) <= most:
             yield block
         else:
             for number, line in enumerate(block.text.split("\n")):
-                yield Block(line, tight=block.tight if number == 0 else True)
+                yield from _pieces_of_line(line, most, tight=block.tight if number == 0 else True)
+
+
+def _pieces_of_line(line: str, most: int, tight: bool) -> Iterator[Block]:
+    """Each as long as its sentences allow, so that a line of three parts' length is in three parts."""
+    while len(line) > most:
+        sentences = [found.end() for found in SENTENCE_END.finditer(line, 0, most)]
+        words = line.rfind(" ", 0, most) + 1
+        end = max(sentences, default=words) or most
+        if line[:end].strip():
+            yield Block(line[:end].rstrip(), tight=tight)
+        line, tight = line[end:].lstrip(), True
+    if line:
+        yield Block(line, tight=tight)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
 
-from sft_runner.data.readers.faults import BLANK_LINES, MALFORMED, Faults
+from sft_runner.data.readers.faults import MALFORMED, Faults
 from sft_runner.data.readers.lines import Lines, is_blank
 from sft_runner.data.row import Row, error_at
 from sft_runner.errors import DataError
@@ -14,12 +14,17 @@ SEPARATORS = ",;\t"
 """Spreadsheets write the second one where the comma is the decimal point."""
 LONGEST_CELL = 16 << 20
 """Characters of one cell; a longer one comes from a quote that is never closed."""
+QUOTE = "put text that holds a separator, a quote or a line break in double quotes"
+"""What to do with a record that is divided in another way than was meant."""
 
 
 def rows(file: BinaryIO, name: str, faults: Faults, most_bytes: int | None = None) -> Iterator[Row]:
     """The records, each numbered by the line on which it begins; an empty cell is a missing value, None.
 
-    A byte-order mark is passed over. With `most_bytes` reading ends behind the record that passes this many bytes.
+    A byte-order mark is passed over. A fault in a record over several lines is always an error: a quote may be open, so
+    nobody knows where the next record begins and how many are lost.
+
+    With `most_bytes` reading ends behind the record that passes this many bytes.
     """
     lines = Lines(file, name)
     first = next(lines, None)
@@ -33,26 +38,23 @@ def rows(file: BinaryIO, name: str, faults: Faults, most_bytes: int | None = Non
         start = lines.number + 1
         try:
             cells = next(reader, None)
-            if cells is None:
-                return
-            if not cells:
-                blank.append(start)
-                continue
-            for number in blank:
-                hint = "remove it, or pass over such lines: data.bad_rows=drop"
-                faults.meet(BLANK_LINES, error_at(name, "line", number, "a blank line", hint))
-            blank.clear()
-            if len(cells) != len(header):
-                problem = f"{_cells(len(cells))}, the header has {len(header)}"
-                hint = "put text that holds a separator, a quote or a line break in double quotes"
-                raise error_at(name, "line", start, problem, hint)
-        except csv.Error as error:
-            faults.meet(MALFORMED, _not_csv(name, start, error))
+        except (csv.Error, DataError) as error:
+            fault = error if isinstance(error, DataError) else _not_csv(name, start, error)
+            if lines.number > start:
+                raise fault from None
+            faults.meet(MALFORMED, f"{name}:{start}", fault)
             continue
-        except DataError as error:
-            faults.meet(MALFORMED, error)
+        if cells is None:
+            return
+        if not cells:
+            blank.append(start)
             continue
-        yield Row({column: cell or None for column, cell in zip(header, cells, strict=True)}, name, start)
+        faults.meet_blank(name, blank)
+        if len(cells) == len(header):
+            yield Row({column: cell or None for column, cell in zip(header, cells, strict=True)}, name, start)
+        else:
+            problem = f"{_cells(len(cells))}, the header has {len(header)}"
+            faults.meet(MALFORMED, f"{name}:{start}", error_at(name, "line", start, problem, QUOTE))
 
 
 def _separator(header: str) -> str:
@@ -82,8 +84,7 @@ def _not_csv(name: str, line: int, error: csv.Error) -> DataError:
     text = str(error)
     if "end of data" in text or "field limit" in text:
         return error_at(name, "line", line, "a double quote that is not closed", "close it; inside a cell write two")
-    hint = "put text that holds a separator, a quote or a line break in double quotes"
-    return error_at(name, "line", line, f"not CSV: {text}", hint)
+    return error_at(name, "line", line, f"not CSV: {text}", QUOTE)
 
 
 def _cells(count: int) -> str:

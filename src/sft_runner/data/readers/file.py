@@ -12,7 +12,7 @@ from sft_runner.data.readers.faults import Faults
 from sft_runner.data.row import Row, error_at
 from sft_runner.errors import DataError
 
-TEXT = {".jsonl": json_lines.rows, ".json": json_list.rows, ".csv": csv_table.rows}
+TEXT = {".jsonl": json_lines.rows, ".ndjson": json_lines.rows, ".json": json_list.rows, ".csv": csv_table.rows}
 """Readers of text files, which may be compressed."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that stands for another one, as in a repository that was fetched without its large files."""
@@ -24,11 +24,9 @@ def rows(path: Path, name: str, faults: Faults, most_bytes: int | None = None) -
 
     With `most_bytes` reading ends behind the first so many bytes, uncompressed.
     """
-    kind, packed = _kind(path)
-    unit, last = "line" if kind in (".jsonl", ".csv") else "row", 0
-    with opened(path) as plain:
-        if plain.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
-            raise error_at(name, unit, 1, "a pointer of Git LFS, not the data itself", "fetch it with git lfs pull")
+    kind, packed = suffix_of(path)
+    unit, last = "row" if kind in (".json", ".parquet") else "line", 0
+    refuse_pointer(path, name, unit)
     if kind == ".parquet":
         yield from parquet_table.rows(path, name, faults, most_bytes)
         return
@@ -42,12 +40,19 @@ def rows(path: Path, name: str, faults: Faults, most_bytes: int | None = None) -
             raise error_at(name, unit, last + 1, problem, "make or fetch the file again") from None
 
 
+def refuse_pointer(path: Path, name: str, unit: str = "line") -> None:
+    """Raise `DataError` for a file that only stands for the one with the data."""
+    with opened(path) as plain:
+        if plain.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
+            raise error_at(name, unit, 1, "a pointer of Git LFS, not the data itself", "fetch it with git lfs pull")
+
+
 def count(path: Path) -> int | None:
     """About how many rows there are, where that is quick to tell."""
-    kind, packed = _kind(path)
+    kind, packed = suffix_of(path)
     if kind == ".parquet":
         return parquet_table.count(path)
-    if kind != ".jsonl" or packed:
+    if packed or TEXT[kind] is not json_lines.rows:
         return None
     with opened(path) as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
@@ -61,7 +66,7 @@ def opened(path: Path) -> BufferedReader:
         raise DataError(f"data.path: {path} cannot be read: {error.strerror}", "check its permissions") from None
 
 
-def _kind(path: Path) -> tuple[str, bool]:
+def suffix_of(path: Path) -> tuple[str, bool]:
     """The suffix that tells the reader, and whether the file is compressed."""
     name = path.name.lower()
     plain = name.removesuffix(".gz")

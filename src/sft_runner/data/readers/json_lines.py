@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from json import JSONDecodeError
 from typing import Any, BinaryIO
 
-from sft_runner.data.readers.faults import BLANK_LINES, BYTE_ORDER_MARKS, MALFORMED, Faults
+from sft_runner.data.readers.faults import BYTE_ORDER_MARKS, MALFORMED, Faults
 from sft_runner.data.readers.json_text import JsonDecoder, problem
 from sft_runner.data.readers.lines import Lines, is_blank
 from sft_runner.data.row import Row, error_at
@@ -24,16 +24,14 @@ def rows(file: BinaryIO, name: str, faults: Faults, most_bytes: int | None = Non
             if line is None:
                 return
             if lines.marked and lines.number == 1:
-                faults.meet(BYTE_ORDER_MARKS, byte_order_mark(name))
+                faults.meet(BYTE_ORDER_MARKS, f"{name}:1", byte_order_mark(name))
             if is_blank(line):
                 blank.append(lines.number)
                 continue
-            for number in blank:
-                faults.meet(BLANK_LINES, error_at(name, "line", number, "a blank line", _GO_ON))
-            blank.clear()
+            faults.meet_blank(name, blank)
             row = Row(_object(decoder, line, name, lines.number), name, lines.number)
         except DataError as error:
-            faults.meet(MALFORMED, error)
+            faults.meet(MALFORMED, f"{name}:{lines.number}", error)
             continue
         yield row
 
@@ -42,9 +40,6 @@ def byte_order_mark(name: str) -> DataError:
     """The error for a JSON file that begins with U+FEFF."""
     problem = "a byte-order mark before the text, which JSON does not allow"
     return error_at(name, "line", 1, problem, "save the file as UTF-8 without it, or pass over it: data.bad_rows=drop")
-
-
-_GO_ON = "remove it, or pass over such lines: data.bad_rows=drop"
 
 
 def _object(decoder: JsonDecoder, line: str, name: str, number: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def rows(file: BinaryIO, name: str, faults: Faults, most_bytes: int | None = Non
     """
     buffer = _Buffer(file, name)
     if buffer.peek() == "\ufeff":
-        faults.meet(BYTE_ORDER_MARKS, byte_order_mark(name))
+        faults.meet(BYTE_ORDER_MARKS, f"{name}:1", byte_order_mark(name))
         buffer.advance()
     first = buffer.peek()
     if not first:
@@ -42,7 +42,7 @@ def rows(file: BinaryIO, name: str, faults: Faults, most_bytes: int | None = Non
         values = buffer.take(row)
         wrong = buffer.decoder.fault if isinstance(values, dict) else "not a JSON object"
         if wrong:
-            faults.meet(MALFORMED, buffer.error(row, wrong, buffer.start))
+            faults.meet(MALFORMED, f"{name}:{row}", buffer.error(row, wrong, buffer.start))
         else:
             yield Row(values, name, row, "row")
         if most_bytes and file.tell() > most_bytes:

@@ -17,6 +17,9 @@ BATCH_ROWS = 1000
 """At most so many rows are."""
 PAGE_BYTES = 1 << 20
 """Read ahead in a column, so that a row group is never held as a whole."""
+UNCONVERTED = (ValueError, LookupError, OverflowError)
+"""What Arrow raises for values without a counterpart: text that is not UTF-8, a map with a key twice, an unknown time
+zone, a time beyond the year 9999."""
 
 
 def rows(path: Path, name: str, faults: Faults, most_bytes: int | None = None) -> Iterator[Row]:
@@ -34,11 +37,11 @@ def rows(path: Path, name: str, faults: Faults, most_bytes: int | None = None) -
             for batch in file.iter_batches(_batch_rows(file.metadata)):
                 for values in _values(batch):
                     number += 1
-                    if values is None:
-                        problem = "text that is not UTF-8, or a map with a key twice"
-                        faults.meet(MALFORMED, error_at(name, "row", number, problem, "write the file again"))
-                    else:
+                    if isinstance(values, dict):
                         yield Row(values, name, number, "row")
+                    else:
+                        hint = "mend it, or write the file without this column"
+                        faults.meet(MALFORMED, f"{name}:{number}", error_at(name, "row", number, values, hint))
                 done += batch.nbytes
                 if most_bytes and done > most_bytes:
                     return
@@ -60,15 +63,27 @@ def count(path: Path) -> int | None:
         return None
 
 
-def _values(batch: "pa.RecordBatch") -> list[dict[str, Any] | None]:
-    """The rows of a batch as Python values; None for a row that has none."""
+def _values(batch: "pa.RecordBatch") -> list[dict[str, Any] | str]:
+    """The rows of a batch as Python values; for a row that has none, the reason."""
     try:
-        values: list[dict[str, Any] | None] = batch.to_pylist(maps_as_pydicts="strict")
+        values: list[dict[str, Any] | str] = batch.to_pylist(maps_as_pydicts="strict")
         return values
-    except (UnicodeDecodeError, KeyError):
+    except UNCONVERTED:
         if batch.num_rows == 1:
-            return [None]
+            return [_reason(batch)]
         return [value for i in range(batch.num_rows) for value in _values(batch.slice(i, 1))]
+
+
+def _reason(row: "pa.RecordBatch") -> str:
+    """Which column of a row has no Python value, and why."""
+    for column in row.schema.names:
+        try:
+            row.column(column).to_pylist(maps_as_pydicts="strict")
+        except UNCONVERTED as error:
+            if isinstance(error, UnicodeDecodeError):
+                return f"column {column!r}: text that is not UTF-8"
+            return f"column {column!r}: a value that cannot be read: {error}"
+    raise AssertionError("some column cannot be converted")
 
 
 def _batch_rows(metadata: Any) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from sft_runner.data.sources.naming import shown
 from sft_runner.errors import DataError, suggestion
 
 EMBEDDED = Path(__file__).parents[2] / "embedded"
@@ -21,7 +22,7 @@ class LocalAddress:
     @property
     def name(self) -> str:
         """The name of the file or folder."""
-        return self.path if self.path.startswith("embedded:") else _absolute(self.path).name
+        return self.path if self.path.startswith("embedded:") else shown(_absolute(self.path).name)
 
     def place(self) -> Path:
         """Its absolute path. Raises `DataError` where nothing is there."""
@@ -29,7 +30,7 @@ class LocalAddress:
             return _embedded(self.path.removeprefix("embedded:"))
         path = _absolute(self.path)
         if not path.exists():
-            raise DataError(f"data.path: there is no file or folder {self.path}", _sibling(path))
+            raise DataError(f"data.path: there is no file or folder {shown(self.path)}", _sibling(path))
         return path
 
     def fetch(self) -> None:
@@ -56,6 +57,6 @@ def _sibling(missing: Path) -> str:
     """A hint on a name beside the missing one that is almost the same."""
     folder = missing.parent
     if not folder.is_dir():
-        return f"there is no folder {folder} either"
+        return f"there is no folder {shown(str(folder))} either"
     close = get_close_matches(missing.name, [entry.name for entry in folder.iterdir()], n=1)
-    return f"did you mean '{close[0]}'?" if close else "a relative path starts at the folder you are in"
+    return f"did you mean '{shown(close[0])}'?" if close else "a relative path starts at the folder you are in"
