@@ -1,6 +1,7 @@
 """Byte-level tokenizers with the special tokens, templates and stop tokens of real model families, and conversations.
 
-Templates that TRL ships are read from there; the others are written down here by what the families are known to write.
+Templates that TRL ships are read from there. The others are written down here by what the families are known to write:
+Mistral v0.3 with all that its template does to system text and tools, those named `-like` simplified.
 """
 
 import json
@@ -16,21 +17,16 @@ from transformers import PreTrainedTokenizerFast
 from sft_runner.data.row import Example, Message, Row, Tool
 from sft_runner.data.template import IGNORED, ChatTemplate, Encoded
 
-MISTRAL = """{%- set ns = namespace(system="", last=0) %}
-{%- if messages[0].role == "system" %}
-    {%- set ns.system = messages[0].content %}
-    {%- set messages = messages[1:] %}
-{%- endif %}
-{%- for m in messages if m.role == "user" %}
-    {%- if loop.last %}{%- set ns.last = m %}{%- endif %}
-{%- endfor %}
+MISTRAL = """{%- set turns = messages[1:] if messages[0].role == "system" else messages %}
+{%- set questions = turns | selectattr("role", "equalto", "user") | list %}
 {{- bos_token }}
-{%- for m in messages %}
+{%- for m in turns %}
     {%- if m.role == "user" %}
-        {%- if m == ns.last and tools %}
+        {%- if tools and m == questions[-1] %}
             {{- "[AVAILABLE_TOOLS] " + (tools | tojson) + "[/AVAILABLE_TOOLS]" }}
         {%- endif %}
-        {{- "[INST] " + (ns.system + "\\n\\n" if m == ns.last and ns.system else "") + m.content + "[/INST]" }}
+        {%- set asked_with_system = loop.last and messages[0].role == "system" %}
+        {{- "[INST] " + (messages[0].content + "\\n\\n" if asked_with_system else "") + m.content + "[/INST]" }}
     {%- elif m.tool_calls is defined %}
         {{- "[TOOL_CALLS] [" }}
         {%- for call in m.tool_calls %}
@@ -124,6 +120,9 @@ FILL = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
 THINK = ("<think>", "</think>")
 PHI_3 = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 INST = ("[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]")  # fmt: skip  # noqa: E501
+COHERE = ("<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>")  # fmt: skip  # noqa: E501
+GLM = ("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+LFM = (*IM, "<|tool_list_start|>", "<|tool_list_end|>", "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_response_start|>", "<|tool_response_end|>")  # fmt: skip  # noqa: E501
 R1 = ("<｜User｜>", "<｜Assistant｜>", "<｜tool▁calls▁begin｜>", "<｜tool▁outputs▁begin｜>", "<｜tool▁output▁begin｜>")
 FAMILIES = {
     "llama-3.1": Family("llama3_1.jinja", "<|eot_id|>", LLAMA, "<|begin_of_text|>", LLAMA_STOPS),
@@ -143,15 +142,23 @@ FAMILIES = {
     ),
     "qwen-3": Family("qwen3.jinja", "<|im_end|>", IM, "", ("<|im_end|>", "<|endoftext|>"), THINK),
     "gpt-oss": Family("gptoss.jinja", "<|return|>", OSS, "", ("<|return|>", "<|endoftext|>", "<|call|>")),
-    "smollm-2": Family(SMOLLM_2, "<|im_end|>", IM, "<|im_start|>"),
-    "smollm-3": Family(SMOLLM_3, "<|im_end|>", IM, "", (), THINK),
+    "smollm-2-like": Family(SMOLLM_2, "<|im_end|>", IM, "<|im_start|>"),
+    "smollm-3-like": Family(SMOLLM_3, "<|im_end|>", IM, "", (), THINK),
     "chatml": Family(CHATML, "<|im_end|>", IM),
     "zephyr": Family(ZEPHYR, "</s>", (), "<s>"),
-    "granite": Family(GRANITE, "<|end_of_text|>", ("<|start_of_role|>", "<|end_of_role|>", "<|tool_call|>")),
+    "granite-like": Family(GRANITE, "<|end_of_text|>", ("<|start_of_role|>", "<|end_of_role|>", "<|tool_call|>")),
     "r1-distill": Family(
-        "deepseek_r1_distill.jinja", "<｜end▁of▁sentence｜>", R1, "<｜begin▁of▁sentence｜>", (), THINK
+        "deepseek_r1_distill.jinja", "<｜end▁of▁sentence｜>", (), "<｜begin▁of▁sentence｜>", (), (*R1, *THINK)
     ),
+    "cohere-2": Family("cohere2.jinja", "<|END_OF_TURN_TOKEN|>", COHERE, "<BOS_TOKEN>"),
+    "glm-4.5": Family(
+        "glm4moe.jinja", "<|endoftext|>", GLM, "", ("<|endoftext|>", "<|user|>", "<|observation|>"), THINK
+    ),
+    "lfm-2": Family("lfm2_v2.jinja", "<|im_end|>", LFM, "<|startoftext|>"),
+    "qwen-3.5": Family("qwen3_5_think.jinja", "<|im_end|>", IM, "", ("<|im_end|>", "<|endoftext|>"), THINK),
 }
+ODD = ("glm-4.5", "qwen-3.5", "r1-distill")
+"""Those that ask for answers otherwise than they write them, or leave the end of an answer out."""
 
 
 def write(name: str, folder: Path, template: str = "") -> Path:

@@ -132,7 +132,7 @@ def test_a_value_that_the_template_does_not_read_is_refused(tmp_path: Path) -> N
     assert caught.value.hint == "did you mean 'enable_thinking'?"
 
 
-@pytest.mark.parametrize("family", ["llama-3.2", "smollm-3", "gpt-oss", "granite"])
+@pytest.mark.parametrize("family", ["llama-3.2", "smollm-3-like", "gpt-oss", "granite-like"])
 def test_the_date_stands_still(tmp_path: Path, family: str) -> None:
     template = ChatTemplate(write(family, tmp_path), Data())
     encoded = one(template, chat("a", "b"))
@@ -266,10 +266,10 @@ def test_an_answer_without_an_end_is_refused(tmp_path: Path) -> None:
 def test_an_earlier_answer_is_found_though_the_prompt_moved(tmp_path: Path) -> None:
     """Mistral writes tools before the last question, so no earlier prompt is a prefix, and no header before calls."""
     template = ChatTemplate(write("mistral-v0.3", tmp_path), Data())
-    turns = chat("a", "first", "b", "", "c", "third", "d", "<think>no</think>fourth", system="s")
-    turns[4]["tool_calls"] = [CALL]
-    turns.insert(5, {"role": "tool", "content": "1", "tool_call_id": "call00001", "name": "get_weather"})
-    turns.insert(6, {"role": "assistant", "content": "second"})
+    turns = chat("a", "first", "b", "", "c", "third", "d", "<think>no</think>fourth")
+    turns[3]["tool_calls"] = [CALL]
+    turns.insert(4, {"role": "tool", "content": "1", "tool_call_id": "call00001", "name": "get_weather"})
+    turns.insert(5, {"role": "assistant", "content": "second"})
     found = trained(template, one(template, turns, [WEATHER]))
     assert [found[0], *found[2:]] == [" first</s>", " second</s>", " third</s>", " <think>no</think>fourth</s>"]
     assert found[1].startswith('[TOOL_CALLS] [{"name": "get_weather"')

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from families import CALL, FAMILIES, WEATHER, chat, one, trained, write
+from families import CALL, FAMILIES, ODD, WEATHER, chat, one, trained, write
 from sft_runner.config.schema import Data
 from sft_runner.data.row import Dropped, Example, Message, Row, Tool
 from sft_runner.data.template import IGNORED, ChatTemplate
@@ -19,7 +19,8 @@ ENDS = {
     "gemma-3": "<end_of_turn>",
     "phi-3": "<|end|>",
     "zephyr": "</s>",
-    "granite": "<|end_of_text|>",
+    "granite-like": "<|end_of_text|>",
+    "cohere-2": "<|END_RESPONSE|><|END_OF_TURN_TOKEN|>",
 }
 """What ends an answer; `<|im_end|>` with the others."""
 AFTER_THOUGHT = "<think>\n\n</think>\n\n"
@@ -33,11 +34,14 @@ CALLS = {
     "qwen-3": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Zürich", "days": 3}}\n'
     "</tool_call><|im_end|>",
     "gpt-oss": ' to=functions.get_weather<|channel|>commentary json<|message|>{"city": "Zürich", "days": 3}<|call|>',
-    "granite": '<|tool_call|>{"name": "get_weather", "arguments": {"city": "Zürich", "days": 3}}<|end_of_text|>',
+    "granite-like": '<|tool_call|>{"name": "get_weather", "arguments": {"city": "Zürich", "days": 3}}<|end_of_text|>',
 }
-NO_SYSTEM = ["gemma-2"]
-NO_TOOLS = ["gemma-2", "gemma-3", "phi-3", "phi-4", "smollm-2", "smollm-3", "chatml", "zephyr"]
-WORKING = [name for name in FAMILIES if name != "r1-distill"]
+NO_SYSTEM = {
+    "gemma-2": "the chat template does not take it: System role not supported",
+    "mistral-v0.3": "the chat template has no place for the system message 'Be kind.'",
+}
+NO_TOOLS = ["gemma-2", "gemma-3", "phi-3", "phi-4", "smollm-2-like", "smollm-3-like", "chatml", "zephyr", "cohere-2"]
+WORKING = [name for name in FAMILIES if name not in ODD]
 
 
 def call(*more: str) -> list[Message]:
@@ -98,7 +102,7 @@ def test_a_template_without_tools_names_the_row(tmp_path: Path, family: str) -> 
     template = ChatTemplate(write(family, tmp_path), Data())
     with pytest.raises(DataError, match=r"rows.jsonl, line 7: the chat template (has no place for|does not take it)"):
         one(template, call(), [WEATHER])
-    if family != "smollm-3":
+    if family != "smollm-3-like":
         with pytest.raises(DataError, match=r"line 7: the chat template has no place for the tool get_weather"):
             one(template, chat("a", "b"), [WEATHER])
 
@@ -106,8 +110,18 @@ def test_a_template_without_tools_names_the_row(tmp_path: Path, family: str) -> 
 @pytest.mark.parametrize("family", NO_SYSTEM)
 def test_a_template_without_system_role_names_the_row(tmp_path: Path, family: str) -> None:
     template = ChatTemplate(write(family, tmp_path), Data())
-    with pytest.raises(DataError, match="line 7: the chat template does not take it: System role not supported"):
-        one(template, chat("a", "b", system="s"))
+    for messages in (chat("a", "b", system="Be kind."), chat("a", "b", "c", "d", system="Be kind.")):
+        with pytest.raises(DataError, match=f"line 7: {NO_SYSTEM[family]}") as caught:
+            one(template, messages)
+        assert "put the system text in front of the first question, or " in caught.value.hint
+        assert ("set data.reasoning=keep" in caught.value.hint) == (family == "mistral-v0.3")
+
+
+def test_mistral_asks_with_an_empty_system_text_otherwise_than_it_writes_it(tmp_path: Path) -> None:
+    template = ChatTemplate(write("mistral-v0.3", tmp_path), Data())
+    with pytest.raises(DataError, match=r"line 7: .* a server sends '<s>\[INST\] ") as caught:
+        one(template, chat("a", "b", system=""))
+    assert caught.value.hint.startswith("set data.reasoning=keep, or remove the empty system message, or ")
 
 
 def test_a_generation_prompt_that_answers_do_not_have_is_refused(tmp_path: Path) -> None:
@@ -138,7 +152,7 @@ def test_the_mask_holds_for_any_text(tmp_path: Path, family: str, kind: str) -> 
     for text, answer in zip(found, turns[1::2], strict=True):
         assert answer.strip() in text
         assert "two blanks" not in answer or text.count("two blanks") == 1
-    if family in ("chatml", "phi-4", "qwen-2.5", "smollm-2"):  # these write answers as they are
+    if family in ("chatml", "phi-4", "qwen-2.5", "smollm-2-like"):  # these write answers as they are
         assert found == [answer + "<|im_end|>" for answer in turns[1::2]]
 
 

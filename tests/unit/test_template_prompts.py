@@ -250,6 +250,8 @@ def calls(*arguments: dict[str, Any], name: str = "get_weather") -> list[Message
         (({"days": 3}, {"days": 3}), "each of the 2 calls of get_weather"),
         (({"days": 12}, {"days": 1}), "the argument '1' of a call of get_weather"),
         (({"city": "get_weather"}, {"city": "get_weather"}), "each of the 2 calls of get_weather"),
+        (({"days": 13}, {"days": -13}), "the argument '-13' of a call of get_weather"),
+        (({"days": -13}, {"days": 13}), "the argument '13' of a call of get_weather"),
     ],
 )
 def test_a_call_that_is_left_out_is_told(tmp_path: Path, arguments: tuple[dict[str, Any], ...], missing: str) -> None:
@@ -301,9 +303,23 @@ def test_a_turn_that_only_the_next_role_ends(tmp_path: Path) -> None:
     assert encoded.input_ids[:-1] == template.tokenizer.apply_chat_template(
         messages, tools=[WEATHER], return_dict=False
     )
-    with pytest.raises(DataError, match="holds no token that ends generation") as caught:
-        one(template, messages[:2], [WEATHER])
-    assert "ends a call only by what follows" in caught.value.hint
+    keep = ChatTemplate(tmp_path, Data(reasoning="keep"))
+    found = [text for part in rows(keep, looked_up("t1", "t2"), [WEATHER]) for text in trained(keep, part)]
+    assert [text.split("</think>")[0] for text in found] == ["\n<think>t1", "\n<think>t2"]
+    assert [text[-17:] for text in found] == ["l><|observation|>", "nk>\nBlue.<|user|>"]
+
+
+def test_a_result_is_never_part_of_the_call(tmp_path: Path) -> None:
+    open_calls = (
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content }}"
+        "{%- for call in m.tool_calls or [] %}{{- call.function | tojson }}{%- endfor %}"
+        "{{- '' if m.tool_calls else '<|im_end|>' }}{%- endfor %}"
+        "{%- if tools %}{{- tools | tojson }}{%- endif %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+    )
+    template = ChatTemplate(write("chatml", tmp_path, open_calls), Data())
+    with pytest.raises(DataError, match="line 7: the chat template does not end an answer before what follows"):
+        one(template, looked_up())
 
 
 def test_a_switch_that_helps_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """`{"task": ..., "trajectory": [{"thought", "action", "input"}, {"observation"}, ...]}`: what an agent did.
 
-A step becomes an assistant turn with the thought as its text, so that every chat template shows it, and the action as
-a tool call; an observation becomes the tool's result, which is never trained. The action `finish` is the final answer.
+A step becomes an assistant turn with the thought as its reasoning (said aloud by a chat template that has no place for
+reasoning) and the action as a tool call; an observation becomes the tool's result, which is never trained. The action
+`finish` is the final answer; a last thought without an action is one too.
 Tools are only those of the column `tools`: a list made from the calls would tell the model which ones are coming.
 """
 
@@ -43,12 +44,13 @@ def _step(conversation: Conversation, place: str, step: Any) -> bool:
     if not thought and not action and seen is None:
         raise row.error(f"{place} has no thought, action or observation", f"write {STEP}")
     finishes = action.lower() in FINISH
+    reasoning = {"reasoning_content": thought} if thought else {}
     if finishes:
         answer = _answer(row, f"{place}.input", given)
-        conversation.add(place, {"role": "assistant", "content": f"{thought}\n\n{answer}" if thought else answer})
+        conversation.add(place, {"role": "assistant", "content": answer, **reasoning})
     elif action:
         calls = conversation.calls.read(place, {"name": action, "arguments": _arguments(given)})
-        conversation.add(place, {"role": "assistant", "content": thought, "tool_calls": calls})
+        conversation.add(place, {"role": "assistant", "content": "", **reasoning, "tool_calls": calls})
     elif thought:
         conversation.add(place, {"role": "assistant", "content": thought})
     if seen is not None and not (finishes and not seen):

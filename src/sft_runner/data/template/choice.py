@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.schema import Data
+from sft_runner.data.template.rendering import compiled
 from sft_runner.errors import UnknownName, UserError, suggestion
 
 NAMED = ("sage_alpaca", "sage_conversation", "sage_qa")
@@ -70,10 +71,9 @@ def _file(name: str) -> str:
 def _names_read(text: str, place: str) -> set[str]:
     """The values that a template asks for; also proves that it is one."""
     from jinja2 import TemplateSyntaxError, meta
-    from transformers.utils.chat_template_utils import _compile_jinja_template
 
     try:
-        environment = _compile_jinja_template(text).environment
+        environment = compiled(text).environment
         names = meta.find_undeclared_variables(environment.parse(text))
     except TemplateSyntaxError as error:
         raise UserError(

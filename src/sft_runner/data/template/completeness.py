@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,13 +23,8 @@ def lost(messages: Sequence[Message], tools: Sequence[Tool], text: str, answers:
         said = parted(message)[1]
         if said not in own and not _stands(said, own):
             return f"the {message['role']} message {_short(said)}"
-        for call in message.get("tool_calls", ()):
-            function = call["function"]
-            if function["name"] not in own:
-                return f"the call of {function['name']}"
-            for value in _leaves(function["arguments"]):
-                if not _stands(value, own):
-                    return f"the argument {_short(value)} of a call of {function['name']}"
+        if (calls := message.get("tool_calls")) and (missing := _lost_call(calls, said, own)):
+            return missing
     for tool in tools:
         name = tool.get("function", tool).get("name", "")
         if name not in text:
@@ -36,12 +32,34 @@ def lost(messages: Sequence[Message], tools: Sequence[Tool], text: str, answers:
     return ""
 
 
+def _lost_call(calls: Sequence[Mapping[str, Any]], said: str, own: str) -> str:
+    """What of the calls of an answer is not in its part of the text."""
+    names = Counter(call["function"]["name"] for call in calls)
+    for name in names:
+        if name not in own:
+            return f"the call of {name}"
+    spoken = [said]
+    for call in calls:
+        function = call["function"]
+        for value in _leaves(function["arguments"]):
+            if not _stands(value, own):
+                return f"the argument {_short(value)} of a call of {function['name']}"
+            spoken.append(str(value))
+    for name, times in names.items():
+        word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")  # what is said may name the function too
+        if len(word.findall(own)) < times + sum(len(word.findall(one)) for one in spoken if name in one):
+            return f"the call of {name}" if times == 1 else f"each of the {times} calls of {name}"
+    return ""
+
+
 def _stands(value: Any, text: str) -> bool:
     """Whether a value stands in a text as it is, or as JSON or Python write it."""
     if not isinstance(value, str):
-        return json.dumps(value) in text or str(value) in text
+        return any(
+            re.search(rf"(?<![\w.-]){re.escape(form)}(?!\w|\.\d)", text) for form in (json.dumps(value), str(value))
+        )
     plain = value.strip()
-    forms = (plain, json.dumps(plain, ensure_ascii=False)[1:-1], json.dumps(plain)[1:-1])
+    forms = (plain, json.dumps(plain, ensure_ascii=False)[1:-1], json.dumps(plain)[1:-1], repr(plain)[1:-1])
     return any(form in text for form in forms) or _SWITCH.sub("", plain).strip() in text
 
 

@@ -24,3 +24,5 @@ class Encoded:
     """What these ids say; empty for plain text and code."""
     ends: list[tuple[int, int]]
     """Behind each whole answer the number of messages and of ids up to there: where a row may be cut."""
+    drifted: bool = False
+    """Whether an earlier trained answer stands behind another prompt than a server would send."""

@@ -17,8 +17,6 @@ from sft_runner.errors import DataError
 
 _MARK = "qjxvkzw"
 """Put into an answer to see where the template writes it."""
-_LEAD = 400
-"""Most characters that a template writes between the generation prompt and an answer's own text."""
 _OPENING = re.compile(r"\s*(?:<think>\s*)?")
 
 
@@ -62,6 +60,18 @@ class TurnFinder:
             for index, start, end in zip(answers, starts, ends, strict=True)
         ]
 
+    def last(self, row: Row, messages: Sequence[Message], tools: Sequence[Tool], text: str) -> tuple[str, list[Turn]]:
+        """The last answer behind the prompt that a server sends, and where it stands on that text.
+
+        Where the whole conversation begins otherwise, the answer is taken out of it and put behind that prompt. Raises
+        `DataError` where it cannot be told from its prompt.
+        """
+        prompt = self.renderer.text(messages[:-1], tools, prompt=True)
+        index = len(messages) - 1
+        if not text.startswith(prompt):
+            text = prompt + text[self._marked(row, messages, tools, index, text, prompt, whole=True) :]
+        return text, [self._turn(row, messages, index, text, len(prompt), len(text))]
+
     def _by_header(self, messages: Sequence[Message], answers: Sequence[int], text: str, last: int) -> list[int] | None:
         """Starts of all answers but the last, where the header stands before each of them and nowhere else."""
         header = self.layout.header
@@ -70,7 +80,8 @@ class TurnFinder:
         starts, position = [], 0
         for _ in answers:
             position = text.index(header, position) + len(header)
-            starts.append(position)
+            opened = self.layout.opening and text.startswith(self.layout.opening, position)
+            starts.append(position + len(self.layout.opening) if opened else position)
         if starts[-1] > last:
             return None
         ends = [*starts[1:], len(text)]
@@ -93,19 +104,39 @@ class TurnFinder:
         return starts[1:]
 
     def _marked(
-        self, row: Row, messages: Sequence[Message], tools: Sequence[Tool], index: int, text: str, prompt: str
+        self,
+        row: Row,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        index: int,
+        text: str,
+        prompt: str,
+        whole: bool = False,
     ) -> int:
-        """Where a mark in the answer comes out, less what the template writes between prompt and answer."""
-        marked = self.renderer.text([*messages[:index], _mark(messages[index]), *messages[index + 1 :]], tools)
-        place = marked.find(_MARK)
-        if place < 0 or marked[:place] != text[:place]:
+        """Where an answer starts: behind what follows the message before it, there as in its own prompt.
+
+        Marks at the end of that message and at the start of the answer show between which characters this is. Raises
+        `DataError` where nothing there tells a turn from text, or with `whole` where it is not all that the prompt has.
+        """
+        asked = [*messages[: max(index - 1, 0)], *map(_mark_end, messages[max(index - 1, 0) : index])]
+        said = self._place_of_mark(
+            text, [*messages[:index], _mark_start(messages[index]), *messages[index + 1 :]], tools
+        )
+        floor = self._place_of_mark(text, [*asked, *messages[index:]], tools)
+        _, found, header = self.renderer.text(asked, tools, prompt=True).partition(_MARK)
+        if not found or not 0 <= floor <= said:
             raise _rewritten(row, prompt, text)
-        backwards = prompt[::-1]
-        common = [
-            len(commonprefix([backwards, text[max(start - _LEAD, 0) : start][::-1]]))
-            for start in range(place, max(place - _LEAD, 0), -1)
-        ]
-        return place - common.index(max(common))
+        common = len(commonprefix([text[floor:said], header]))
+        if common < len(header):
+            common = self.special.border(header, common)
+            if whole or not self.special.any.search(header, 0, common):
+                raise _rewritten(row, prompt, text)
+        return floor + common
+
+    def _place_of_mark(self, text: str, messages: Sequence[Message], tools: Sequence[Tool]) -> int:
+        """Where the mark in these messages stands in the text without it; -1 if it changes more than its place."""
+        before, found, _ = self.renderer.text(messages, tools).partition(_MARK)
+        return len(before) if found and text.startswith(before) else -1
 
     def _turn(self, row: Row, messages: Sequence[Message], index: int, text: str, start: int, end: int) -> Turn:
         """The answer up to the token that ends it; `end` is where the next one starts."""
@@ -124,7 +155,7 @@ class TurnFinder:
         )
 
 
-def _mark(message: Message) -> Message:
+def _mark_start(message: Message) -> Message:
     """The message with the mark in front of all that it says."""
     marked = {**message, "content": _marked_text(message["content"])}
     if "reasoning_content" in message:
@@ -137,6 +168,12 @@ def _mark(message: Message) -> Message:
     return marked
 
 
+def _mark_end(message: Message) -> Message:
+    """The message with the mark behind all that it says."""
+    content = message["content"].rstrip()
+    return {**message, "content": content + _MARK + message["content"][len(content) :]}
+
+
 def _marked_text(text: str) -> str:
     opening = _OPENING.match(text)
     place = opening.end() if opening else 0
@@ -146,13 +183,11 @@ def _marked_text(text: str) -> str:
 def _rewritten(row: Row, part: str, text: str) -> DataError:
     """The prompt of an answer does not stand unchanged at the start of the whole conversation."""
     differs = len(commonprefix([part, text]))
-    if part[differs:].lstrip().startswith("<think>") or part.rstrip().endswith("<think>"):
-        hint = "give data.template a .jinja file whose answers keep the opening <think>, or take another model"
-    else:
-        hint = "try data.reasoning=drop, a .jinja file as data.template, or rows with one question and one answer"
+    thinks = part[differs:].lstrip().startswith("<think>") or part.rstrip().endswith("<think>")
     return row.error(
         f"the chat template asks for an answer otherwise than it writes it: a server sends "
         f"{part[max(differs - 15, 0) : differs + 30]!r}, training would show "
         f"{text[max(differs - 15, 0) : differs + 30]!r}",
-        hint,
+        f"give data.template a .jinja file whose answers {'keep the opening <think>' if thinks else 'begin so'}, "
+        "or take another model",
     )
