@@ -120,9 +120,9 @@ class Account:
 
     def report(self) -> dict[str, Any]:
         """The part of `report.json` that is about rows."""
-        chosen = sum(account.formats["preference"] for account in self.sources)
-        if chosen:
-            self.warn("preference", chosen, PREFERENCE, [account.source.name for account in self.sources])
+        pairs = {account.source.name: account.formats["preference"] for account in self.sources}
+        if any(pairs.values()):
+            self.warn("preference", sum(pairs.values()), PREFERENCE, [name for name, count in pairs.items() if count])
         for kind, count in self.suspects.items():
             self.warn(kind, count, MEANINGS[kind], self.examples.get(kind, ()))
         characters = sum(source.characters for source in self.sources)

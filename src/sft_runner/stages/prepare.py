@@ -69,7 +69,7 @@ class Prepare:
         return Result(
             account.metrics(found),
             _lineage(data, sources, found["rows"]),
-            notes=[f"{w['count']:,} rows, such as {w['examples'][0]}: {w['text']}" for w in found["warnings"]],
+            notes=[_note(warning) for warning in found["warnings"]],
             artifacts=["report.json", "report.html", "preview.md"],
         )
 
@@ -79,6 +79,11 @@ def _teller(data: Data, sources: list[Source], report: Report) -> Callable[[int]
     counts = [files.count_rows(source, data) for source in sources]
     total = sum(filter(None, counts)) if all(counts) else 0
     return lambda read: report(step=read, steps=max(total, read))
+
+
+def _note(warning: Mapping[str, Any]) -> str:
+    place = "".join(f", such as {place}" for place in warning["examples"][:1])
+    return f"{warning['count']:,} rows{place}: {warning['text']}"
 
 
 def _lineage(data: Data, sources: list[Source], rows: dict[str, Any]) -> list[Dataset]:
