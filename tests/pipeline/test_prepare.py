@@ -462,6 +462,36 @@ def test_no_window_of_a_text_has_a_single_token(model: Path, tmp_path: Path) -> 
     assert [len(row["input_ids"]) for row in load(tmp_path / "out")] == [*[10] * 7, 9, 2]
 
 
+@pytest.mark.parametrize("overlong", ["split", "truncate"])
+def test_a_part_of_a_row_does_not_learn_what_is_held_out(model: Path, tmp_path: Path, overlong: str) -> None:
+    first = [{"role": "user", "content": "What is X?"}, {"role": "assistant", "content": "X is 1."}]
+    more = [{"role": "user", "content": "And Y? " + "w " * 60}, {"role": "assistant", "content": "Y is 2."}]
+    write_lines(tmp_path / "long.jsonl", [{"messages": first + more}, *({"messages": m} for m in LEARNED)])
+    write_lines(tmp_path / "test.jsonl", [{"messages": first}])
+    sources = {
+        "a": {"path": str(tmp_path / "long.jsonl"), "held_out": 0},
+        "test": {"path": str(tmp_path / "test.jsonl"), "held_out": "all"},
+    }
+    prepare(model, None, tmp_path / "out", sources=sources, overlong=overlong, max_length=120)
+    assert json.loads(load(tmp_path / "out", "held_out")[0]["messages"]) == first
+    assert first not in [json.loads(row["messages"]) for row in load(tmp_path / "out")]
+    assert reported(tmp_path / "out")["leaks"] == 1
+
+
+LEARNED = [[{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}] for i in range(3)]
+
+
+def test_a_first_answer_that_is_too_long_is_cut_in_a_longer_conversation_too(model: Path, tmp_path: Path) -> None:
+    turns = ["Tell me.", "LONG " * 100, "more", "end"]
+    roles = ["user", "assistant"] * 2
+    messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
+    prepare(model, write_lines(tmp_path / "rows.jsonl", [{"messages": messages}]), tmp_path / "out",
+            overlong="truncate", max_length=300, held_out=0)  # fmt: skip
+    (row,) = load(tmp_path / "out")
+    assert len(row["input_ids"]) == 300
+    assert [message["role"] for message in json.loads(row["messages"])] == ["user", "assistant"]
+
+
 def test_a_source_of_one_row_is_learned(model: Path, tmp_path: Path) -> None:
     write_lines(tmp_path / "one.jsonl", questions(1))
     write_lines(tmp_path / "many.jsonl", [{"question": f"q{i}", "answer": "a"} for i in range(20)])

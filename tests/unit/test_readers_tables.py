@@ -189,3 +189,10 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
     parquet.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["x", "x"]), tmp_path / "rows.parquet")
     assert "the column 'x' stands twice" in refused(tmp_path / "rows.parquet")
+
+
+def test_a_header_with_the_line_ends_of_old_machines_is_explained(tmp_path: Path) -> None:
+    file = tmp_path / "old.csv"
+    file.write_bytes(b"question,answer\rq0,a0\r")
+    with pytest.raises(DataError, match=r"old\.csv, line 1"):
+        rows(file)

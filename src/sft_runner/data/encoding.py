@@ -10,7 +10,7 @@ from sft_runner.config.schema import Data
 from sft_runner.data import formats, splitting
 from sft_runner.data.batch import Batch, Used, as_json, record_batch
 from sft_runner.data.length import Fitted, fitted
-from sft_runner.data.row import Dropped, Example, Row
+from sft_runner.data.row import Dropped, Example, Message, Row
 from sft_runner.data.sources import Source, told_of
 from sft_runner.data.template import ChatTemplate, Encoded
 from sft_runner.errors import DataError
@@ -53,7 +53,7 @@ class Encoder:
             batch.characters += _characters(example)
             parts = fitted(example, encoded, self.data, self.template)
             batch.added += len(parts) - 1
-            prompt, rank = self._place(batch.source, example)
+            rank = self._rank(batch.source, example)
             for number, part in enumerate(parts):
                 if isinstance(part, Dropped):
                     batch.drop(example.row, part)
@@ -62,7 +62,7 @@ class Encoder:
                     if part.encoded.drifted:
                         batch.suspects[DRIFTED] += 1
                         batch.note(DRIFTED, example.row)
-                    yield _written(example, part, f"{number}\0{prompt}" if number else prompt, rank)
+                    yield _written(example, part, number, rank)
 
     def _encoded(self, examples: Sequence[Example]) -> list[list[Encoded] | Dropped]:
         """The examples as ids; one that the template refuses is an error, or with `data.bad_rows=drop` dropped."""
@@ -79,14 +79,14 @@ class Encoder:
                 found.append(Dropped.REFUSED)
         return found
 
-    def _place(self, source: int, example: Example) -> tuple[str, int]:
-        """An example's prompt without regard to case and white space, and the rank of its group.
+    def _rank(self, source: int, example: Example) -> int:
+        """The place of an example's group in the order of holding out; all parts of an example are of one group.
 
         Groups are a source's own; equal prompts belong together wherever they stand.
         """
-        prompt = " ".join(_prompt(example).split()).casefold()
-        group = f"{self.sources[source].key}\0{example.row.group}" if example.row.group else prompt
-        return prompt, splitting.rank(self.data.seed, group)
+        group = example.row.group
+        group = f"{self.sources[source].key}\0{group}" if group else _prompt(example, example.messages)
+        return splitting.rank(self.data.seed, group)
 
     def _example(self, batch: Batch, row: Row) -> Example | None:
         """A row as an example; None where it is dropped."""
@@ -115,27 +115,33 @@ class Encoder:
         return example
 
 
-def _written(example: Example, part: Fitted, prompt: str, rank: int) -> Used:
-    """A row with its hashes."""
-    messages = as_json(part.encoded.messages)
+def _written(example: Example, part: Fitted, number: int, rank: int) -> Used:
+    """A row with its hashes: of what this part of the example says."""
+    said_here = part.encoded.messages
+    prompt = _prompt(example, said_here)
+    if number and not said_here:  # windows of one text are no answers to one question
+        prompt += f"\0{number}"
+    messages = as_json(said_here)
     tools = as_json(example.tools) if example.tools else ""
     rejected = as_json(example.rejected) if example.rejected else ""
     said = messages + tools + rejected if example.messages else ",".join(map(str, part.encoded.input_ids))
     if example.untrained:  # the same turns with another mask are another row
         said += str(sorted(example.untrained))
-    answer = str(example.messages[-1].get("content")) if example.messages else ""
+    answer = str(said_here[-1].get("content")) if said_here else ""
     return Used(part.encoded, example, messages, tools, rejected, _hash(said), _hash(prompt), _hash(answer), rank)
 
 
-def _prompt(example: Example) -> str:
-    """What is asked; of a plain text all of it."""
+def _prompt(example: Example, messages: Sequence[Message]) -> str:
+    """What stands before the last of some messages, without regard to case and white space; of a plain text all."""
     if example.fill:
-        return f"{example.fill.prefix}\0{example.fill.suffix}"
-    if example.text:
-        return example.text
-    if len(example.messages) == 2 and not example.tools:
-        return str(example.messages[0]["content"])
-    return as_json([*example.messages[:-1], *example.tools])
+        asked = f"{example.fill.prefix}\0{example.fill.suffix}"
+    elif not messages:
+        asked = example.text
+    elif len(messages) == 2 and not example.tools:
+        asked = str(messages[0]["content"])
+    else:
+        asked = as_json([*messages[:-1], *example.tools])
+    return " ".join(asked.split()).casefold()
 
 
 def _characters(example: Example) -> int:

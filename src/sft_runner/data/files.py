@@ -143,7 +143,7 @@ def no_rows(source: Source, counts: Counter[str]) -> DataError:
         if counts["sections"]:
             what = "a section needs data.documents.least_chars characters below a heading"
         return DataError(f"{source.key}: {source.path} has nothing to learn from: {met}", what)
-    return DataError(f"{source.key}: {source.path} is empty", "give a file with one JSON object a line")
+    return DataError(f"{source.key}: {source.path} is empty", "give a file with rows in it")
 
 
 def _not_fetched(source: Source) -> MachineError:

@@ -61,6 +61,12 @@ class _Cutter:
         if found:
             parts = found[1]
             return Dropped.OVERLONG if isinstance(parts, Dropped) else Fitted(parts[-1], truncated=True)
+        first = min(_boundaries(self.example), default=0)
+        if first:
+            parts = self._encoded(_part(self.example, 0, first))
+            if isinstance(parts, Dropped):
+                return Dropped.OVERLONG
+            encoded = parts[-1]
         labels = encoded.labels[: self.most]
         trained = self.most - labels.count(IGNORED)
         if not trained or encoded.prompt_length >= self.most:

@@ -58,10 +58,13 @@ def rows(file: BinaryIO, name: str, faults: Faults, most_bytes: int | None = Non
 
 
 def _separator(header: str) -> str:
-    """The first separator that makes columns of the header."""
+    """The first separator that makes columns of the header; what is wrong with the header is told by `_header`."""
     for separator in SEPARATORS:
-        if len(next(csv.reader([header], delimiter=separator))) > 1:
-            return separator
+        try:
+            if len(next(csv.reader([header], delimiter=separator))) > 1:
+                return separator
+        except csv.Error:
+            return SEPARATORS[0]
     return SEPARATORS[0]
 
 
