@@ -117,7 +117,7 @@ def _help(part: type[Any]) -> dict[str, str]:
             and isinstance(statement.target, ast.Name)
             and isinstance(after, ast.Expr)
         ):
-            found[statement.target.id] = str(ast.literal_eval(after.value))
+            found[statement.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
     return found
 
 
