@@ -7,6 +7,7 @@ grow with the data. A child ends with its parent, however that ends.
 import os
 import threading
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -82,6 +83,9 @@ def _from_children(encoder: Encoder, batches: Iterator[tuple[int, list[Row]]]) -
     global _encoder
     _encoder = encoder  # forked children find it here; a tokenizer is never pickled
     pool = ProcessPoolExecutor(cores(), get_context("fork"), _begin, (os.getpid(),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: threads, which here only wait
+        pool.submit(int).result()  # all children are forked now
     waiting: deque[Future[Batch]] = deque()
     try:
         for source, rows in batches:
