@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.data.packing import pack
+from sft_runner.data.prepared import PACKS, TRAIN
 from sft_runner.data.template import IGNORED
 from sft_runner.errors import StageFailed
 from sft_runner.model.rows import Rows, all_rows, padded
@@ -35,8 +36,8 @@ COARSE_TOLERANCE = 0.1
 
 def packs(prepared: Path) -> Rows:
     """The packs that `prepare` wrote, as `Pack`s gathered from the memory-mapped rows when they are asked for."""
-    rows = all_rows(prepared / "train.arrow").select_columns(["input_ids", "labels"])
-    return all_rows(prepared / "packs.arrow").with_transform(partial(_gather, rows))
+    rows = all_rows(prepared / TRAIN).select_columns(["input_ids", "labels"])
+    return all_rows(prepared / PACKS).with_transform(partial(_gather, rows))
 
 
 @dataclass(frozen=True)

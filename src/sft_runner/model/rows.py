@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_runner.data.prepared import HELD_OUT
 from sft_runner.data.template import IGNORED
 from sft_runner.errors import DataError
 
@@ -20,7 +21,7 @@ def held_out(prepared: Path, limit: int | None) -> Rows:
 
     Where rows came from several sources, or were held out for several reasons, each of them has its share of `limit`.
     """
-    rows = first_rows(prepared / "held_out.arrow", None)
+    rows = first_rows(prepared / HELD_OUT, None)
     if rows is None:
         raise DataError(
             "data.held_out: no row was kept away from training, so there is nothing to score on",

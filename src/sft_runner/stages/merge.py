@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sft_runner.config.schema import Config
+from sft_runner.data.prepared import HELD_OUT, TRAIN
 from sft_runner.errors import DataError
 from sft_runner.stages.stage import Report, Result
 
@@ -31,7 +32,7 @@ class Merge:
         from sft_runner.model.rows import first_rows
 
         prepared, limit = inputs["prepare"], config.merge.verify_rows
-        rows = first_rows(prepared / "held_out.arrow", limit) or first_rows(prepared / "train.arrow", limit)
+        rows = first_rows(prepared / HELD_OUT, limit) or first_rows(prepared / TRAIN, limit)
         if rows is None:
             raise DataError("data.path: no row was prepared to verify the merge on", "give more rows")
         base = files.require(config.model)

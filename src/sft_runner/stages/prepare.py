@@ -51,7 +51,7 @@ class Prepare:
         found = {
             **counted.report(),
             **chosen.report(data),
-            "samples": sampling.samples(folder / "train.arrow", template.tokenizer),
+            "samples": sampling.samples(folder / prepared.TRAIN, template.tokenizer),
             "template": {
                 "name": data.template,
                 "kwargs": data.chat_template_kwargs,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sft_runner.config.schema import Config
+from sft_runner.data.prepared import HELD_OUT, TRAIN
 from sft_runner.errors import DataError
 from sft_runner.stages.stage import Report, Result
 
@@ -38,9 +39,7 @@ class Serve:
         from sft_runner.stages import exam as exams
 
         prepared, model = inputs["prepare"], inputs["merge"] / "model"
-        rows = first_rows(prepared / "held_out.arrow", CHECKED_ROWS) or first_rows(
-            prepared / "train.arrow", CHECKED_ROWS
-        )
+        rows = first_rows(prepared / HELD_OUT, CHECKED_ROWS) or first_rows(prepared / TRAIN, CHECKED_ROWS)
         if rows is None:
             raise DataError("data.path: no row was prepared to ask the server with", "give more rows")
         report(step=0, steps=2, message=f"prompts of {len(rows)} rows")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
 from sft_runner.data.packing import packs_per_step
+from sft_runner.data.prepared import PACKS, TRAIN
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import MachineError
 from sft_runner.hardware import Fit, fit
@@ -96,7 +97,7 @@ def _batch(config: Config, prepared: Path) -> tuple[Fit, float]:
 
     size, rows_per_step = config.train.batch_size, float(config.train.batch_size)
     if config.train.packing:
-        rows, packs = (len(all_rows(prepared / name)) for name in ("train.arrow", "packs.arrow"))
+        rows, packs = (len(all_rows(prepared / name)) for name in (TRAIN, PACKS))
         size = packs_per_step(rows, packs, config.train.batch_size)
         rows_per_step = round(size * rows / packs, 2)
     return fit(size, config.hardware.per_device_train_batch_size), rows_per_step

@@ -14,6 +14,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from sft_runner.config.schema import Config
+from sft_runner.data.prepared import TRAIN
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.hardware import GB, Fit
 from sft_runner.model.adapters import lora_config
@@ -159,7 +160,7 @@ def build(config: Config, batch: Fit, prepared: Path, folder: Path, report: Repo
         flat = is_flash_attention_requested(requested_attention_implementation=config.hardware.attn_implementation)
         collator = PackCollator(tokenizer.pad_token_id, flat)
     else:
-        rows = all_rows(prepared / "train.arrow").select_columns(["input_ids", "labels"])
+        rows = all_rows(prepared / TRAIN).select_columns(["input_ids", "labels"])
         collator = None  # TRL's own
     trainer = Trainer(
         model=base,
