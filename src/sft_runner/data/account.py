@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.data import formats
-from sft_runner.data.batch import EXAMPLES, Batch
+from sft_runner.data.batch import EXAMPLES, Batch, Counts
 from sft_runner.data.encoding import DRIFTED
 from sft_runner.data.readers.faults import MALFORMED
 from sft_runner.data.row import Dropped
@@ -31,31 +31,15 @@ BINS = 32
 
 
 @dataclass
-class SourceAccount:
+class SourceAccount(Counts):
     """What became of the rows of one source."""
 
     source: Source
     """The source."""
-    read: int = 0
-    """Rows read."""
-    used: int = 0
-    """Rows used."""
-    added: int = 0
-    """Rows beyond the first that were made of one."""
-    truncated: int = 0
-    """Used rows of which something was cut off."""
     train: int = 0
     """Rows to learn from, before copies."""
     held_out: int = 0
     """Rows kept away from training."""
-    examples_used: int = 0
-    """Rows that became tokens, before their length was looked at."""
-    characters: int = 0
-    """Characters of these."""
-    formats: Counter[str] = field(default_factory=Counter)
-    """Rows by format."""
-    dropped: Counter[Dropped] = field(default_factory=Counter)
-    """Rows not used, by reason."""
     besides: Counter[str] = field(default_factory=Counter)
     """What was met but is no row, such as files, or sections that are too short."""
     places: dict[str, list[str]] = field(default_factory=dict)
@@ -82,11 +66,7 @@ class Account:
 
     def add(self, batch: Batch) -> None:
         """Count a batch."""
-        account = self.sources[batch.source]
-        for name in ("read", "used", "added", "truncated", "examples_used", "characters"):
-            setattr(account, name, getattr(account, name) + getattr(batch, name))
-        account.formats.update(batch.formats)
-        account.dropped.update(batch.dropped)
+        self.sources[batch.source].add(batch)
         self.suspects.update(batch.suspects)
         for kind, places in batch.examples.items():
             self._note(kind, places)

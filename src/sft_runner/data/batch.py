@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,10 @@ EXAMPLES = 3
 """Places that a batch names for each reason or suspicion."""
 
 
-@dataclass
-class Batch:
-    """What became of the rows of one batch."""
+@dataclass(kw_only=True)
+class Counts:
+    """What became of some rows, in numbers."""
 
-    source: int
-    """Index of the source."""
-    table: bytes = b""
-    """The used rows as one Arrow record batch."""
     read: int = 0
     """Rows read."""
     used: int = 0
@@ -41,6 +37,21 @@ class Batch:
     """Rows by format."""
     dropped: Counter[Dropped] = field(default_factory=Counter)
     """Rows not used, by reason."""
+
+    def add(self, other: "Counts") -> None:
+        """Count other rows too."""
+        for item in fields(Counts):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+
+@dataclass
+class Batch(Counts):
+    """What became of the rows of one batch."""
+
+    source: int
+    """Index of the source."""
+    table: bytes = b""
+    """The used rows as one Arrow record batch."""
     suspects: Counter[str] = field(default_factory=Counter)
     """Rows that look wrong, by kind."""
     examples: dict[str, list[str]] = field(default_factory=dict)

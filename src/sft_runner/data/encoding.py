@@ -38,7 +38,6 @@ class Encoder:
         batch = Batch(source, read=len(rows))
         with told_of(self.sources[source]):
             used = list(self.used(batch, rows))
-        batch.used = len(used)
         batch.table = record_batch(source, used) if used else b""
         return batch
 
@@ -58,6 +57,7 @@ class Encoder:
                 if isinstance(part, Dropped):
                     batch.drop(example.row, part)
                 else:
+                    batch.used += 1
                     batch.truncated += part.truncated
                     if part.encoded.drifted:
                         batch.suspects[DRIFTED] += 1

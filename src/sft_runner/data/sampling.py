@@ -45,7 +45,6 @@ def sample(config: Config, rows: int) -> tuple[list[Sampled], dict[str, Any]]:
         for row in read:
             batch = Batch(index, read=1)
             used = list(encoder.used(batch, [row]))
-            batch.used = len(used)
             counted.add(batch)
             found += [_sampled(template.tokenizer, row, one) for one in used]
             found += [Sampled(row, dropped=reason) for reason in batch.dropped.elements()]
