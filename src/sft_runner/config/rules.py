@@ -17,6 +17,7 @@ from sft_runner.config.mistakes import in_config
 from sft_runner.config.run import Decision, Run
 from sft_runner.config.schema import Config, flatten
 from sft_runner.config.sft_fields import check_extra
+from sft_runner.data.selection import KINDS
 from sft_runner.errors import UnknownName, UserError, raise_all
 from sft_runner.stages import STAGES
 from sft_runner.stages.metrics import METRICS
@@ -107,7 +108,7 @@ def _together(config: Config) -> Iterator[UserError]:
     if config.data.reasoning == "keep" and config.data.train_on == "all":
         hint = "leave data.train_on=assistant, or data.reasoning=last"
         yield UserError("data.train_on=all does not go with data.reasoning=keep, which learns one answer a row", hint)
-    for name in {"unseen", "reworded"} & set(config.data.sources):
+    for name in set(KINDS[1:]) & set(config.data.sources):
         yield UserError(f"data.sources.{name}: kinds of held-out rows have this name", "call the source otherwise")
     if config.data.mixed and config.data.format != "auto":
         hint = "leave data.format=auto, so that each row is read by its own columns"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sft_runner.data.formats.values import kind, optional_text, text
+from sft_runner.data.formats.values import kind, optional_text, system, text
 from sft_runner.data.row import Example, Message, Row
 
 COLUMNS = (("instruction", "output"),)
@@ -13,9 +13,7 @@ JOINTS = {"sage_alpaca": "\n\n### Input:\n"}
 
 def example(row: Row, template: str) -> Example:
     """Instruction and input are one question."""
-    messages: list[Message] = []
-    if system := optional_text(row, "system"):
-        messages.append({"role": "system", "content": system})
+    messages = system(row)
     if history := row.values.get("history"):
         messages += _earlier(row, history)
     messages.append({"role": "user", "content": question(row, template)})

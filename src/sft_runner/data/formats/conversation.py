@@ -3,7 +3,7 @@
 from sft_runner.data.formats import turn
 from sft_runner.data.formats.calls import Calls
 from sft_runner.data.formats.tools import tools
-from sft_runner.data.formats.values import listed, optional_text, text
+from sft_runner.data.formats.values import listed, system, text
 from sft_runner.data.row import Example, Message, Row
 
 MESSAGE = '{"role": ..., "content": ...}'
@@ -21,8 +21,7 @@ class Conversation:
         for column in MEDIA:
             if row.values.get(column):
                 raise row.error(f"the column {column} is not read", "only text can be learned; leave the row out")
-        if system := optional_text(row, "system"):
-            self.messages.append({"role": "system", "content": system})
+        self.messages += system(row)
 
     def read(self, column: str, role: str = "") -> None:
         """Add the turns of a column. Where `role` is given, it may also hold one message, or the text of one."""

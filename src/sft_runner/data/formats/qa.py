@@ -1,7 +1,7 @@
 """`{"question": ..., "answer": ...}`, with the `context` that the answer is found in."""
 
-from sft_runner.data.formats.values import optional_text, text
-from sft_runner.data.row import Example, Message, Row
+from sft_runner.data.formats.values import optional_text, system, text
+from sft_runner.data.row import Example, Row
 
 COLUMNS = (("question", "answer"),)
 OPTIONAL = ("context", "system")
@@ -9,11 +9,11 @@ OPTIONAL = ("context", "system")
 
 def example(row: Row, template: str) -> Example:
     """Context and question are one question."""
-    messages: list[Message] = []
-    if system := optional_text(row, "system"):
-        messages.append({"role": "system", "content": system})
-    messages.append({"role": "user", "content": question(row, template)})
-    messages.append({"role": "assistant", "content": text(row, "answer", row.values["answer"])})
+    messages = [
+        *system(row),
+        {"role": "user", "content": question(row, template)},
+        {"role": "assistant", "content": text(row, "answer", row.values["answer"])},
+    ]
     return Example(row, "qa", messages, completion=len(messages) - 1)
 
 

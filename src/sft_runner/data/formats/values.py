@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sft_runner.data.row import Row
+from sft_runner.data.row import Message, Row
 
 
 def text(row: Row, place: str, value: Any) -> str:
@@ -25,6 +25,12 @@ def optional_text(row: Row, column: str) -> str:
     """The text of a column; empty where the column is missing or null."""
     value = row.values.get(column)
     return "" if value is None else text(row, column, value)
+
+
+def system(row: Row) -> list[Message]:
+    """The message that the column `system` gives, if it says anything."""
+    said = optional_text(row, "system")
+    return [{"role": "system", "content": said}] if said else []
 
 
 def listed(row: Row, place: str, value: Any, of: str, example: str) -> list[Any]:
