@@ -40,15 +40,15 @@ def _learned(config: Config, numbers: Mapping[str, Any] | None) -> str:
 def _batch(config: Config, numbers: Mapping[str, Any] | None) -> str:
     """How the rows of a step are fed to the machine."""
     hardware, size = config.hardware, config.train.batch_size
-    checkpointing = ", activation checkpointing" if hardware.activation_checkpointing else ""
+    checkpointing = ", activation checkpointing" if hardware.activation_checkpointing in ("selective", "full") else ""
     if not config.train.packing:
-        batch = fit(size, hardware.per_device_train_batch_size)
+        batch = fit(size, hardware.per_device_train_batch_size or size)
         solved = f"micro-batch {batch.micro_batch} x accumulation {batch.accumulation}"
         return f"{size} rows a step = {solved}{checkpointing}"
     if numbers is None:
         return f"about {size} rows a step, packed into rows of {config.data.max_length:,} tokens{checkpointing}"
     packs, found = _packs(config, numbers), numbers["packing"]
-    batch = fit(packs, hardware.per_device_train_batch_size)
+    batch = fit(packs, hardware.per_device_train_batch_size or packs)
     rows = packs * found["rows"] / found["packs"]
     tokens = packs * numbers["tokens"]["train"] / found["packs"]
     text = f"{rows:.1f} rows and {tokens:,.0f} tokens a step in {packs} packs, {found['efficiency']:.1%} full"

@@ -16,8 +16,8 @@ from sft_runner.facts import facts
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
 from sft_runner.model.files import locate
 from sft_runner.stages import STAGES
-from sft_runner.stages.checkpoints import latest
 from sft_runner.store import Store
+from sft_runner.training.checkpoints import latest
 
 
 @dataclass(frozen=True)

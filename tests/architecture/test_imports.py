@@ -41,9 +41,9 @@ def test_import_rules(path: Path) -> None:
         assert not uses(path, "hydra", "omegaconf"), "Hydra is known to cli and config only"
     if place != "tracking/mlflow.py":
         assert not uses(path, "mlflow"), "MLflow is known to tracking/mlflow.py only"
-    if not place.startswith(("stages/", "model/", "data/")):
+    if not place.startswith(("stages/", "training/", "model/", "data/")):
         assert not uses(path, "torch", "trl", "transformers", "peft", "datasets", "vllm")
-    if place.startswith(("stages/", "model/", "data/")):
+    if place.startswith(("stages/", "training/", "model/", "data/")):
         assert not [name for name in imports(path) if name.startswith("sft_runner.tracking")], "told, never asked"
 
 

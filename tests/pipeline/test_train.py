@@ -26,9 +26,9 @@ from sft_runner.events import EventWriter
 from sft_runner.hardware import Fit
 from sft_runner.model import loading
 from sft_runner.model.rows import all_rows
-from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Result
 from sft_runner.stages.train import Train
+from sft_runner.training import checkpoints
 
 pytestmark = [
     # PEFT 0.21 asks transformers 5.23 for a property that has a new name
@@ -164,7 +164,7 @@ def test_the_micro_batch_does_not_change_what_is_learned(world: Path, tmp_path: 
 def test_activation_checkpointing_does_not_change_what_is_learned(
     world: Path, whole: tuple[Path, Result, Reports], tmp_path: Path
 ) -> None:
-    train(world, tmp_path / "train", hardware__activation_checkpointing=True)
+    train(world, tmp_path / "train", hardware__activation_checkpointing="full")
     assert digest(tmp_path / "train") == digest(whole[0])
 
 
@@ -370,7 +370,7 @@ def test_packed_and_killed(
         ({"quantization__bits": "4"}, "float32"),
         ({"quantization__bits": "4", "lora__use_dora": True, "hardware__dtype": "bfloat16"}, "bfloat16"),
         ({"quantization__bits": "8"}, "float32"),
-        ({"quantization__bits": "8", "hardware__activation_checkpointing": True}, "float32"),
+        ({"quantization__bits": "8", "hardware__activation_checkpointing": "full"}, "float32"),
     ],
     ids=["dora", "rslora", "bfloat16", "qlora", "qdora-bfloat16", "8-bit", "8-bit-checkpointing"],
 )
@@ -386,7 +386,7 @@ def test_every_method_learns(world: Path, tmp_path: Path, changes: dict[str, Any
 
 def test_the_plain_loss_is_trls(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a vocabulary that is worth the shortcut, with micro-batches of different lengths."""
-    from sft_runner.stages import trainer
+    from sft_runner.training import trainer
 
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=3000, num_key_value_heads=2, **shape))
@@ -432,10 +432,10 @@ def test_chosen_modules(world: Path, tmp_path: Path) -> None:
 
 
 def test_extra_fields_reach_trl_and_come_last(world: Path) -> None:
-    from sft_runner.stages import trainer
+    from sft_runner.training.arguments import arguments
 
     config = settings(world, train__extra={"adam_beta2": 0.9, "lr_scheduler_kwargs": {"num_cycles": 2}})
-    made = trainer.settings(config, Fit(4, 2), Path("checkpoints"), on_gpu=False)
+    made = arguments(config, Fit(4, 2), Path("checkpoints"), on_gpu=False)
     assert (made.adam_beta2, made.lr_scheduler_kwargs) == (0.9, {"num_cycles": 2})
     assert (made.bf16, made.fp16, made.use_cpu, made.report_to) == (False, False, True, [])
 
@@ -455,14 +455,14 @@ def test_settings_that_trl_does_not_take(world: Path, tmp_path: Path, changes: d
 
 
 def test_out_of_memory_names_what_is_left_to_try(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sft_runner.stages import trainer
+    from sft_runner.training import trainer
 
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
     monkeypatch.setattr(trainer.Trainer, "training_step", full)
     with pytest.raises(MachineError, match="CUDA out of memory") as raised:
-        train(world, tmp_path / "train", hardware__activation_checkpointing=True, data__max_length=512)
+        train(world, tmp_path / "train", hardware__activation_checkpointing="full", data__max_length=512)
     assert raised.value.hint == (
         "try, one after the other: quantization.bits=4, data.max_length=256, hardware.per_device_train_batch_size=1"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_runner.stages import checkpoints
+from sft_runner.training import checkpoints
 
 FILES = {"adapter_model.safetensors": b"weights", "optimizer.pt": b"moments", "trainer_state.json": b"{}"}
 

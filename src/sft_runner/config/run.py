@@ -32,3 +32,5 @@ class Run:
     """What stood on the command line."""
     decisions: tuple[Decision, ...] = ()
     """What was filled in, and why."""
+    warnings: tuple[str, ...] = ()
+    """What may be wrong although it can run, one sentence each."""

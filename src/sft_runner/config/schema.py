@@ -1,16 +1,18 @@
 """Everything a user can say, as plain dataclasses: one class for each part, one line of help under each field.
 
 Hydra composes a `Config` from `conf/`, a recipe and the command line; `rules.py` then fills what was left open.
-`setting()` marks what is special about a field; what is said about data stands in `schema_data.py`.
+`setting()` marks what is special about a field; data and training have modules of their own, `schema_data.py` and
+`schema_train.py`.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from sft_runner.config.schema_data import FORMATS, Data, Documents
+from sft_runner.config.schema_train import EarlyStopping, Train
 from sft_runner.config.setting import build, flatten, setting
 
-__all__ = ["FORMATS", "Config", "Data", "Documents", "build", "flatten", "setting"]
+__all__ = ["FORMATS", "Config", "Data", "Documents", "EarlyStopping", "Train", "build", "flatten", "setting"]
 
 
 @dataclass
@@ -21,6 +23,10 @@ class Model:
     """Hub id, folder, or `embedded:tiny`."""
     revision: str | None = None
     """Commit of the hub repository; empty takes the newest one in the local cache."""
+    architecture: dict[str, Any] = setting({}, counts=False)
+    """Its shape in the words of its config.json, so that memory is planned before the model is on this machine."""
+    trust_remote_code: str | None = setting(None, counts=False)
+    """`OWNER/NAME@COMMIT` of the one model whose own code may run; open: no code of a model runs."""
 
 
 @dataclass
@@ -33,12 +39,18 @@ class Hardware:
     """Why `hardware=auto` took this preset."""
     memory_gb: float = setting(0.0, counts=False)
     """Memory of one accelerator in GB (10^9 bytes); 0 means none, the run stays on the CPU."""
-    per_device_train_batch_size: int = setting(1, counts=False, at_least=1)
-    """Largest micro-batch in rows; accumulation makes up the rest of `train.batch_size`."""
+    tflops: float = setting(0.0, counts=False, at_least=0)
+    """The maker's figure for dense 16-bit matrix products, in 10^12 operations a second; 0: not known."""
+    price_per_hour: float | None = setting(None, counts=False, at_least=0)
+    """What an hour of this machine costs; the plan then shows a price."""
+    per_device_train_batch_size: int | None = setting(None, counts=False, at_least=1)
+    """Largest micro-batch in rows (or packs); open: as many as fit. Accumulation makes up the rest of
+    `train.batch_size`."""
     per_device_eval_batch_size: int = setting(16, counts=False, at_least=1)
     """Rows scored or generated at once."""
-    activation_checkpointing: bool = setting(False, counts=False)
-    """Recompute activations in the backward pass: about a third slower, far less memory."""
+    activation_checkpointing: str = setting("auto", counts=False, choices=("auto", "none", "selective", "full"))
+    """Recompute activations in the backward pass: `full` is about a third slower and takes far less memory, `selective`
+    keeps what attention made; `auto` takes the least that fits."""
     attn_implementation: str = setting("sdpa", counts=False)
     """Attention kernel, in the words of transformers."""
     dataloader_num_workers: int = setting(0, counts=False, at_least=0)
@@ -46,7 +58,10 @@ class Hardware:
     quantization_bits: str = setting("none", counts=False, choices=("none", "8", "4"), approximates=True)
     """Bits of the frozen base where `quantization.bits=auto`."""
     dtype: str = setting("float32", choices=("float32", "bfloat16", "float16"), approximates=True)
-    """Precision of the base's weights and of the arithmetic."""
+    """Precision of the frozen base's weights and of the arithmetic."""
+    trained_dtype: str = setting("float32", neutral="float32", choices=("float32", "bfloat16"), approximates=True)
+    """Precision of the weights that train: an adapter's, or with `method=full` the whole model's. In bfloat16 an update
+    below a 256th of a weight is lost."""
     optim: str = setting("adamw_torch", approximates=True)
     """Optimizer implementation, in the words of transformers."""
     max_length: int | None = setting(None, counts=False, approximates=True)
@@ -71,6 +86,15 @@ class Lora:
     """Learn the magnitude of each weight column apart from its direction."""
     use_rslora: bool = setting(False, neutral=False)
     """Scale by `alpha / sqrt(r)` instead of `alpha / r`."""
+    init_lora_weights: str = setting(
+        "default",
+        neutral="default",
+        choices=("default", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"),
+    )
+    """Where the adapter starts: `default` at the base model's output, with B at zero; `pissa` with the base's largest
+    singular vectors (`pissa_niter_16` finds them faster), `olora` with an orthonormal basis of it."""
+    target_parameters: list[str] = setting([], neutral=[])
+    """Parameters that are no module's own weight and get an adapter too: the experts of a mixture-of-experts model."""
 
 
 @dataclass
@@ -79,40 +103,6 @@ class Quantization:
 
     bits: str = setting("auto", choices=("auto", "none", "8", "4"))
     """4 (NF4, double quantisation), 8 (LLM.int8), none, or auto: the preset's."""
-
-
-@dataclass
-class Train:
-    """The training run, in the words of TRL's `SFTConfig`."""
-
-    learning_rate: float | None = setting(None)
-    """Peak rate; open: the method's, 2e-4 for an adapter."""
-    num_train_epochs: float = setting(3.0, at_least=0)
-    """Passes over the rows."""
-    max_steps: int = setting(-1, neutral=-1)
-    """Stop after so many optimizer steps; -1 leaves it to `num_train_epochs`."""
-    batch_size: int = setting(16, at_least=1)
-    """Rows for each optimizer step, whatever the machine; with packing their mean."""
-    packing: bool = setting(False, neutral=False)
-    """Put several short rows into one of `data.max_length`; they do not see each other."""
-    lr_scheduler_type: str = "cosine"
-    """Shape of the learning rate."""
-    warmup_steps: float = setting(0.03, at_least=0)
-    """Steps of rising rate; below 1 a share of all steps."""
-    weight_decay: float = setting(0.0, at_least=0)
-    """AdamW's decay."""
-    max_grad_norm: float = setting(1.0, at_least=0)
-    """Gradients are clipped to this norm."""
-    seed: int = 42
-    """Seed of row order, adapter start and dropout."""
-    logging_steps: float = setting(10, counts=False, at_least=0)
-    """Steps between two reports; below 1 a share of all steps."""
-    save_steps: float = setting(0.1, counts=False, at_least=0)
-    """Steps between two checkpoints; below 1 a share of all steps."""
-    save_total_limit: int = setting(2, counts=False, at_least=1)
-    """Checkpoints kept while training; they are removed once the adapter is complete."""
-    extra: dict[str, Any] = setting({}, neutral={})
-    """Other fields of TRL's `SFTConfig`, passed through."""
 
 
 @dataclass
@@ -188,11 +178,39 @@ class Mlflow:
 
 
 @dataclass
+class Tensorboard:
+    """TensorBoard's sub-key of `tracking`."""
+
+    enabled: bool = setting(False, counts=False)
+    """Write TensorBoard's event files."""
+    dir: str | None = setting(None, counts=False)
+    """Where; open: `tensorboard` under `output_dir`."""
+
+
+@dataclass
+class Wandb:
+    """Weights & Biases' sub-key of `tracking`."""
+
+    enabled: bool = setting(False, counts=False)
+    """Log to Weights & Biases. The key is read from `WANDB_API_KEY`, never from here."""
+    project: str = setting("sft_runner", counts=False)
+    """Its project."""
+    entity: str | None = setting(None, counts=False)
+    """User or team; open: the key's own."""
+    mode: str = setting("online", counts=False, choices=("online", "offline"))
+    """`offline` keeps everything under `output_dir/wandb` for a later `wandb sync`."""
+
+
+@dataclass
 class Tracking:
     """Who is told; one sub-key for each tracker, so that several compose."""
 
     mlflow: Mlflow = field(default_factory=Mlflow)
     """MLflow."""
+    tensorboard: Tensorboard = field(default_factory=Tensorboard)
+    """TensorBoard."""
+    wandb: Wandb = field(default_factory=Wandb)
+    """Weights & Biases."""
 
 
 @dataclass
@@ -213,6 +231,8 @@ class Config:
     """How to fit the run on a machine."""
     data: Data = field(default_factory=Data)
     """What to learn from."""
+    adapter: str = setting("lora", neutral="lora", choices=("lora", "none"))
+    """What trains: a `lora` adapter beside the frozen base, or with `none` the whole model."""
     lora: Lora = field(default_factory=Lora)
     """The adapter."""
     quantization: Quantization = field(default_factory=Quantization)

@@ -17,11 +17,11 @@ from sft_runner.data.prepared import PACKS, TRAIN
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import MachineError
 from sft_runner.hardware import Fit, fit
-from sft_runner.stages import checkpoints
 from sft_runner.stages.stage import Report, Result
+from sft_runner.training import checkpoints
 
 if TYPE_CHECKING:
-    from sft_runner.stages.trainer import Trainer
+    from sft_runner.training.trainer import Trainer
 
 CHECKPOINTS, ADAPTER, TRAINING = "checkpoints", "adapter", "training.json"
 
@@ -31,7 +31,7 @@ class Train:
 
     name = "train"
     version = 1
-    reads: tuple[str, ...] = ("quantization", "lora", "train", "hardware")
+    reads: tuple[str, ...] = ("adapter", "quantization", "lora", "train", "hardware")
     inputs: tuple[str, ...] = ("prepare",)
     model = "weights"
     data = False
@@ -53,7 +53,8 @@ class Train:
 def _train(config: Config, prepared: Path, folder: Path, report: Report) -> dict[str, Any]:
     """The training itself; returns its metrics once the adapter is safely on the disk."""
     from sft_runner.model.packs import check_isolated
-    from sft_runner.stages import trainer as training
+    from sft_runner.training import trainer as training
+    from sft_runner.training.progress import peak_memory_gb
 
     batch, rows_per_step = _batch(config, prepared)
     newest = checkpoints.clean(folder / CHECKPOINTS)
@@ -79,7 +80,7 @@ def _train(config: Config, prepared: Path, folder: Path, report: Report) -> dict
         "seconds": round(progress.seconds(), 3),
         "trainable_parameters": trainable,
         "total_parameters": total,
-        "peak_memory_gb": round(training.peak_memory_gb(), 3),
+        "peak_memory_gb": round(peak_memory_gb(), 3),
         "micro_batch": batch.micro_batch,
         "accumulation": batch.accumulation,
         "rows_per_step": rows_per_step,
@@ -100,7 +101,7 @@ def _batch(config: Config, prepared: Path) -> tuple[Fit, float]:
         rows, packs = (len(all_rows(prepared / name)) for name in (TRAIN, PACKS))
         size = packs_per_step(rows, packs, config.train.batch_size)
         rows_per_step = round(size * rows / packs, 2)
-    return fit(size, config.hardware.per_device_train_batch_size), rows_per_step
+    return fit(size, config.hardware.per_device_train_batch_size or size), rows_per_step
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
@@ -164,8 +165,8 @@ def _remedies(config: Config) -> str:
     options = {
         "quantization.bits=4": config.quantization.bits != "4",
         f"data.max_length={max(length // 2, 8)}": length > 8,
-        "hardware.per_device_train_batch_size=1": hardware.per_device_train_batch_size > 1,
-        "hardware.activation_checkpointing=true": not hardware.activation_checkpointing,
+        "hardware.per_device_train_batch_size=1": hardware.per_device_train_batch_size != 1,
+        "hardware.activation_checkpointing=full": hardware.activation_checkpointing != "full",
         "lora.r=4": (config.lora.r or 0) > 4,
     }
     return "try, one after the other: " + ", ".join(option for option, left in options.items() if left)

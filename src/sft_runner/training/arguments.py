@@ -1,0 +1,57 @@
+"""What TRL is told: `SFTConfig` from the settled configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from trl.trainer.sft_config import SFTConfig
+
+from sft_runner.config.schema import Config
+from sft_runner.errors import UserError
+from sft_runner.hardware import Fit
+
+
+def arguments(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConfig:
+    """What TRL is told. Raises `UserError` for values that it does not take."""
+    train, hardware = config.train, config.hardware
+    if hardware.dtype == "float16" and not on_gpu:
+        raise UserError("hardware.dtype=float16 needs a card", "use float32 or bfloat16 on the CPU")
+    values: dict[str, Any] = {
+        "output_dir": str(folder),
+        # what is learned
+        "learning_rate": train.learning_rate,
+        "num_train_epochs": train.num_train_epochs,
+        "max_steps": train.max_steps,
+        "lr_scheduler_type": train.lr_scheduler_type,
+        "warmup_steps": train.warmup_steps,
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "optim": hardware.optim,
+        "seed": train.seed,
+        "data_seed": train.seed,
+        # rows come from `prepare` with their labels, packed or not: TRL would pack packs again, and mix documents
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "max_length": None,
+        "packing": False,
+        "padding_free": False,
+        "remove_unused_columns": False,
+        # how it fits
+        "per_device_train_batch_size": batch.micro_batch,
+        "gradient_accumulation_steps": batch.accumulation,
+        "activation_checkpointing": hardware.activation_checkpointing in ("selective", "full"),
+        "dataloader_num_workers": hardware.dataloader_num_workers,
+        "dataloader_pin_memory": on_gpu,
+        "bf16": hardware.dtype == "bfloat16",
+        "fp16": hardware.dtype == "float16",
+        "use_cpu": not on_gpu,
+        # what is told and kept
+        "logging_steps": train.logging_steps,
+        "logging_nan_inf_filter": False,
+        "include_num_input_tokens_seen": "non_padding",
+        "save_steps": train.save_steps,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    try:
+        return SFTConfig(**{**values, **train.extra})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"train: TRL does not take these settings: {error}", "see train.* and train.extra") from error
