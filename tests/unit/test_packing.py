@@ -113,7 +113,7 @@ def prepared(folder: Path) -> Path:
 @pytest.fixture(scope="module", params=FAMILIES)
 def trainer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A trainer as the train stage makes it, and the rows that it packs."""
-    from sft_runner.training.trainer import build
+    from sft_runner.training.assembly import build
 
     folder = tmp_path_factory.mktemp(request.param)
     config = Config(

@@ -53,12 +53,12 @@ class Train:
 def _train(config: Config, prepared: Path, folder: Path, report: Report) -> dict[str, Any]:
     """The training itself; returns its metrics once the adapter is safely on the disk."""
     from sft_runner.model.packs import check_isolated
-    from sft_runner.training import trainer as training
+    from sft_runner.training.assembly import build
     from sft_runner.training.progress import peak_memory_gb
 
     batch, rows_per_step = _batch(config, prepared)
     newest = checkpoints.clean(folder / CHECKPOINTS)
-    trainer, progress = training.build(config, batch, prepared, folder / CHECKPOINTS, report)
+    trainer, progress = build(config, batch, prepared, folder / CHECKPOINTS, report)
     if config.train.packing and newest is None:
         exact = config.hardware.dtype == "float32" and config.quantization.bits == "none"
         difference = check_isolated(trainer.model, trainer.train_dataset, trainer.data_collator, exact)
