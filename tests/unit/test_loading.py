@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +24,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("base"))
 
 
-def settings(base: Path, bits: str = "none", dtype: str = "float32") -> Config:
-    return Config(model=Model(name=str(base)), hardware=Hardware(dtype=dtype), quantization=Quantization(bits=bits))
+def settings(base: Path, bits: str = "none", dtype: str = "float32", **changes: Any) -> Config:
+    quantization = Quantization(bits=bits)
+    return Config(model=Model(name=str(base)), hardware=Hardware(dtype=dtype), quantization=quantization, **changes)
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
@@ -75,13 +77,47 @@ def test_an_evaluation_pass_leaves_4_bit_weights_as_training_needs_them(base: Pa
 def test_an_adapter_beside_its_base(base: Path, tmp_path: Path, bits: str) -> None:
     write_adapter(tmp_path, base)
     config = settings(base, bits, "bfloat16")
-    tuned = loading.load_tuned(config, tmp_path / "adapter")
+    tuned = loading.load_tuned(config, tmp_path)
     assert not tuned.training
     adapter = [weights for name, weights in tuned.named_parameters() if "lora_" in name]
     assert adapter
     assert {weights.dtype for weights in adapter} == {torch.float32}
     assert not any(weights.requires_grad for weights in tuned.parameters())
     assert (logits(tuned) - logits(loading.load_base(config))).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("trained", ["float32", "bfloat16"])
+def test_a_whole_model_learns_in_the_precision_that_was_asked_for(base: Path, trained: str) -> None:
+    config = settings(base, dtype="bfloat16", adapter="none")
+    config.hardware.trained_dtype = trained
+    model = loading.load_trainable(config)
+    assert {weights.dtype for weights in model.parameters()} == {getattr(torch, trained)}
+    assert all(weights.requires_grad for weights in model.parameters())
+
+
+@pytest.mark.parametrize("bits", ["none", "4"])
+def test_an_adapter_learns_on_the_base_as_it_is_stored(base: Path, bits: str) -> None:
+    model = loading.load_trainable(settings(base, bits, "bfloat16"))
+    expected = {torch.bfloat16} if bits == "none" else {torch.bfloat16, torch.uint8}
+    assert {weights.dtype for weights in model.parameters()} == expected
+
+
+def test_a_whole_model_that_was_trained(base: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "model", tied=True)
+    config = settings(base, dtype="bfloat16", adapter="none")
+    tuned = loading.load_tuned(config, tmp_path)
+    assert not tuned.training
+    assert {weights.dtype for weights in tuned.parameters()} == {torch.bfloat16}
+    assert tuned.config.tie_word_embeddings
+    assert not loading.load_base(config).config.tie_word_embeddings
+
+
+def test_an_evaluation_pass_in_the_middle_of_training_changes_nothing(base: Path, tmp_path: Path) -> None:
+    write_adapter(tmp_path, base, use_dora=True)
+    model = loading.load_tuned(settings(base, "4"), tmp_path).train()
+    before = logits(model)
+    logits(model.eval())
+    assert torch.equal(logits(model.train()), before)
 
 
 def test_padding_without_a_padding_token(base: Path, tmp_path: Path) -> None:
@@ -105,6 +141,21 @@ def test_a_kernel_that_is_not_installed(base: Path) -> None:
     config.hardware.attn_implementation = "flash_attention_2"
     with pytest.raises(MachineError, match="hardware.attn_implementation=flash_attention_2"):
         loading.load_base(config)
+
+
+def test_a_kernel_that_the_model_does_not_take(tmp_path: Path) -> None:
+    """Gemma 2 caps its attention scores, which no fused kernel of torch does."""
+    write_model(tmp_path, "gemma2")
+    config = settings(tmp_path)
+    assert loading.load_base(config).config._attn_implementation == "eager"  # open: what it takes
+    for kernel in ("sdpa", "no_such_kernel"):
+        config.hardware.attn_implementation = kernel
+        with pytest.raises(UserError, match=f"hardware.attn_implementation={kernel}: .* does not take it"):
+            loading.load_base(config)
+
+
+def test_the_fused_kernel_is_taken_where_nothing_is_said(base: Path) -> None:
+    assert loading.load_base(settings(base)).config._attn_implementation == "sdpa"
 
 
 def test_pickled_weights_are_refused(base: Path, tmp_path: Path) -> None:

@@ -124,12 +124,14 @@ def shown(path: Path) -> str:
 
 def _detected_hardware() -> dict[str, Any]:
     """The preset that fits this machine, as the node behind `hardware=auto`."""
-    name, reason = hardware.detect()
+    choice = hardware.detect()
     for folder in folders("conf"):
-        path = folder / "hardware" / f"{name}.yaml"
+        path = folder / "hardware" / f"{choice.preset}.yaml"
         if path.is_file():
-            return {**yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader), "chosen": reason}
-    raise UserError(f"hardware: the preset '{name}' is missing", "reinstall sft_runner, or choose another preset")
+            preset = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+            return {**preset, **choice.values, "chosen": choice.reason}
+    hint = "reinstall sft_runner, or choose another preset"
+    raise UserError(f"hardware: the preset '{choice.preset}' is missing", hint)
 
 
 def _opened(kind: type[Any]) -> Any:

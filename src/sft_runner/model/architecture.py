@@ -3,7 +3,26 @@
 It comes from the model's folder where that is on this machine, else from `model.architecture` in `conf/model`.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, get_type_hints
+
+from sft_runner.config.schema import Config, Model
+from sft_runner.errors import UnknownName, UserError, raise_all
+from sft_runner.model.family import Family, family
+from sft_runner.model.files import locate
+from sft_runner.model.weights import sizes
+
+OWNER = "_name_or_path"
+"""The word in which a config.json names its model. `model.architecture` with another name than `model.name` is
+another model's, as when `model.name` alone was set on the command line."""
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""What families call the number of experts."""
+PARTS = ("text_config", "llm_config", "language_config")
+"""Where models that also see or hear keep their language model's numbers."""
+HEAD = "lm_head.weight"
+"""How the output head's weights end, in every family that stores them."""
 
 
 @dataclass(frozen=True)
@@ -37,4 +56,95 @@ class Architecture:
     moe_intermediate_size: int = 0
     """Width inside one expert."""
     num_parameters: int | None = None
-    """All parameters, counted in the weights' files; None where they are not on this machine."""
+    """All parameters, shared ones once: counted in the weights' files, or as published; None: not known."""
+
+    @property
+    def is_moe(self) -> bool:
+        """Whether its feed-forward layers are experts. transformers holds all experts of a layer in two parameters of
+        three dimensions, which bitsandbytes does not quantise."""
+        return self.num_experts > 1
+
+    @property
+    def num_expert_parameters(self) -> int:
+        """Weights of all experts: gate, up and down for each."""
+        return 3 * self.num_hidden_layers * self.num_experts * self.hidden_size * self.moe_intermediate_size
+
+
+def architecture(model: Model) -> Architecture | None:
+    """The shape of a model; None where nothing on this machine tells it. Raises `UserError` for bad keys."""
+    given = model.architecture
+    raise_all(list(_mistakes(given)))
+    folder = locate(model).folder
+    found = _read(json.loads((folder / "config.json").read_text()), sizes(folder)) if folder else None
+    if found is None and given and given.get(OWNER, model.name) == model.name:
+        found = _read(given, {})
+    return found
+
+
+def unquantised(config: Config, arch: Architecture) -> str | None:
+    """One sentence where `quantization.bits` leaves most of a model as it is: experts are no linear layers."""
+    if config.quantization.bits == "none" or not arch.is_moe:
+        return None
+    share = f"{arch.num_expert_parameters / arch.num_parameters:.0%}" if arch.num_parameters else "most"
+    return (
+        f"quantization.bits={config.quantization.bits} does not reach the experts, {share} of the weights: "
+        f"bitsandbytes leaves them in {config.hardware.dtype}"
+    )
+
+
+def _mistakes(given: Mapping[str, Any]) -> Iterator[UserError]:
+    """What is wrong with `model.architecture`."""
+    known = {*get_type_hints(Architecture), OWNER}
+    for key, value in given.items():
+        wanted: type = {OWNER: str, "model_type": str, "tie_word_embeddings": bool}.get(key, int)
+        if key not in known:
+            yield UnknownName("key", key, known, "model.architecture: ")
+        elif type(value) is not wanted or str(value).startswith("-"):
+            kind = {str: "a word", bool: "true or false", int: "a whole number"}[wanted]
+            yield UserError(f"model.architecture.{key}={value} is not {kind}", "copy it from the model's config.json")
+    needed = [item.name for item in fields(Architecture) if item.default is MISSING and item.name != "head_dim"]
+    if given and (missing := [name for name in needed if name not in given]):
+        yield UserError(f"model.architecture lacks {', '.join(missing)}", "copy them from the model's config.json")
+
+
+def _read(config: Mapping[str, Any], weights: Mapping[str, int]) -> Architecture | None:
+    """The shape that a config.json tells; `weights` are the sizes of the weights in the files beside it.
+
+    None for what is no transformer, and for one whose layers differ from each other.
+    """
+    inner: Mapping[str, Any] = next((config[part] for part in PARTS if isinstance(config.get(part), dict)), {})
+    values = {**config, **inner}
+    known = family(str(values.get("model_type", ""))) or Family()
+
+    def number(*names: str) -> Any:
+        own = [*names, *(known.renamed[name] for name in names if name in known.renamed)]
+        told = (source[name] for source in (values, known.defaults) for name in own if source.get(name) is not None)
+        return next(told, None)
+
+    width, heads = number("hidden_size"), number("num_attention_heads")
+    inside = number("intermediate_size", "n_inner", "ffn_dim") or (4 * width if width else None)
+    tied = number("tie_word_embeddings")
+    experts = number(*EXPERTS) or 0
+    told: dict[str, Any] = {
+        "vocab_size": number("vocab_size"),
+        "hidden_size": width,
+        "intermediate_size": inside,
+        "num_hidden_layers": number("num_hidden_layers"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": number("num_key_value_heads") or heads,
+        "head_dim": number("head_dim") or (width // heads if width and heads else None),
+        "tie_word_embeddings": tied if tied is not None else not any(name.endswith(HEAD) for name in weights),
+        "max_position_embeddings": number("max_position_embeddings"),
+        "num_experts": experts,
+        "num_experts_per_tok": (number("num_experts_per_tok", "moe_topk") or 1) if experts else 0,
+        "moe_intermediate_size": (number("moe_intermediate_size") or inside) if experts else 0,
+    }
+    if not all(isinstance(value, int) for value in told.values()):
+        return None
+    counted = sum(size for name, size in weights.items() if not (told["tie_word_embeddings"] and name.endswith(HEAD)))
+    packed = "quantization_config" in config  # several weights in each stored number
+    return Architecture(
+        model_type=str(values.get("model_type")),
+        **told,
+        num_parameters=(None if packed else counted) or values.get("num_parameters"),
+    )

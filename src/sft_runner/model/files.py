@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from sft_runner.config.schema import Model
 from sft_runner.errors import MachineError, UserError
+from sft_runner.model import remote_code
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 TOKENIZER_FILES = (
@@ -29,7 +30,7 @@ TOKENIZER_FILES = (
     "vocab.txt",
 )
 FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md")
-"""What is downloaded of a hub model: never code, never pickles."""
+"""What is downloaded of a hub model: no code, never pickles."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +43,30 @@ class ModelFiles:
     """Commit of a hub model; None for folders, whose bytes are hashed instead."""
     local: bool
     """Whether it is a folder of the user's or of the package, not a hub model."""
+    own_code: bool = False
+    """Whether loading it runs code from its folder, which `model.trust_remote_code` allowed by name and commit."""
 
 
 def locate(model: Model) -> ModelFiles:
     """Find a model's folder. Raises `UserError` for a folder that is not there or not loadable."""
     if model.name.startswith("embedded:"):
-        return ModelFiles(_checked(EMBEDDED / model.name.removeprefix("embedded:"), model.name), None, True)
+        return ModelFiles(_checked(EMBEDDED / model.name.removeprefix("embedded:"), model, False), None, True)
     path = Path(model.name).expanduser()
     if path.is_dir():
-        return ModelFiles(_checked(path.resolve(), model.name), None, True)
+        return ModelFiles(_checked(path.resolve(), model, False), None, True)
     if model.name.startswith((".", "/", "~")) or model.name.count("/") != 1:
         raise UserError(
             f"model.name: there is no folder '{model.name}'",
             "give a folder, or a hub id such as Qwen/Qwen2.5-1.5B-Instruct",
         )
     cached = hub_cache() / f"models--{model.name.replace('/', '--')}"
-    pinned = model.revision if model.revision and len(model.revision) == 40 else None
+    pinned = model.revision if remote_code.is_commit(model.revision) else None
     commit = pinned or _reference(cached, model.revision or "main")
+    allowed = remote_code.allowed(model)
     folder = cached / "snapshots" / commit if commit else None
-    if folder is None or not _fetched(folder):
+    if folder is None or not _fetched(folder, allowed):
         return ModelFiles(None, commit, False)
-    return ModelFiles(_checked(folder, model.name), commit, False)
+    return ModelFiles(_checked(folder, model, True), commit, False, allowed and bool(remote_code.classes(folder)))
 
 
 def require(model: Model) -> Path:
@@ -82,7 +86,8 @@ def fetch(model: Model) -> None:
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot_download(model.name, revision=model.revision, allow_patterns=list(FETCHED))
+        patterns = [*FETCHED, remote_code.FILES] if remote_code.allowed(model) else list(FETCHED)
+        snapshot_download(model.name, revision=model.revision, allow_patterns=patterns)
     except Exception as error:  # the hub client raises its own, requests' and the system's
         raise _missing(model) from error
 
@@ -106,8 +111,8 @@ def _reference(cached: Path, name: str) -> str | None:
     return file.read_text().strip() if file.is_file() else None
 
 
-def _fetched(folder: Path) -> bool:
-    """Whether a download ended: configuration, tokenizer and every shard are there."""
+def _fetched(folder: Path, with_code: bool) -> bool:
+    """Whether a download ended: configuration, tokenizer and every shard are there, and its code if that may run."""
     weights = [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
@@ -116,28 +121,28 @@ def _fetched(folder: Path) -> bool:
         except (ValueError, KeyError):
             return False
     needed = [folder / "config.json", folder / "tokenizer_config.json", *weights]
+    if with_code:
+        needed += remote_code.modules(folder)
     return all(path.is_file() for path in needed)
 
 
-def _checked(folder: Path, name: str) -> Path:
-    """The folder, if it is a model that loads without running code of its own."""
+def _checked(folder: Path, model: Model, hub: bool) -> Path:
+    """The folder, if it is a model that loads."""
     config = folder / "config.json"
     if not config.is_file():
-        raise UserError(f"model.name: '{name}' has no config.json", "give the folder of a transformers model")
+        raise UserError(f"model.name: '{model.name}' has no config.json", "give the folder of a transformers model")
     try:
         values = json.loads(config.read_text())
     except ValueError as error:
         raise UserError(f"model.name: {config} is not JSON: {error}", "fetch the model again") from None
-    if "auto_map" in values:
-        raise UserError(
-            f"model.name: '{name}' asks for code of its own (auto_map in config.json), which is never run",
-            "choose a model that transformers knows itself",
-        )
+    remote_code.check(folder, model, str(values.get("model_type")), hub)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise UserError(f"model.name: '{name}' has no tokenizer", "copy the tokenizer's files into the model's folder")
+        raise UserError(
+            f"model.name: '{model.name}' has no tokenizer", "copy the tokenizer's files into the model's folder"
+        )
     if not any(folder.glob("*.safetensors")):
         raise UserError(
-            f"model.name: '{name}' has no .safetensors weights",
+            f"model.name: '{model.name}' has no .safetensors weights",
             "other weight files can hold code; convert it to safetensors",
         )
     return folder

@@ -1,15 +1,16 @@
-"""The base model as training sees it, and the same base with an adapter beside it.
+"""Models as training and evaluation see them: the base, what is trained, and what was trained.
 
-Both come from local safetensors, run no code of the model's own, and lie on one device: the first visible card where
-the hardware preset has memory for one, else the CPU.
+All come from local safetensors, run no code of their own unless that was allowed, and lie on one device: the first
+visible card where the hardware preset has memory for one, else the CPU.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
-from sft_runner.errors import MachineError
-from sft_runner.model.files import require
+from sft_runner.errors import MachineError, UserError
+from sft_runner.model.files import locate, require
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,36 +31,27 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 def load_base(config: Config) -> "PreTrainedModel":
     """The base in `hardware.dtype`, quantized as `quantization.bits` says, in evaluation mode."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    folder, hardware = require(config.model), config.hardware
-    try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, hardware.dtype),
-            quantization_config=quantization(config),
-            attn_implementation=hardware.attn_implementation,
-            device_map={"": device(config)},
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-    except ImportError as error:
-        raise MachineError(
-            f"hardware.attn_implementation={hardware.attn_implementation}, "
-            f"quantization.bits={config.quantization.bits}: a package is missing: {str(error).splitlines()[0]}",
-            "install it, or use hardware.attn_implementation=sdpa and quantization.bits=none",
-        ) from error
+    model = _load(config, require(config.model), config.hardware.dtype, quantization(config))
     _keep_training_layout(model)
     return model
 
 
-def load_tuned(config: Config, adapter_folder: Path) -> "PeftModel":
-    """The base with an adapter beside it, not merged, in evaluation mode; adapter weights are float32."""
+def load_trainable(config: Config) -> "PreTrainedModel":
+    """What the trainer gets: the frozen base of an adapter; without an adapter, the whole model in
+    `hardware.trained_dtype`, the precision in which its weights learn."""
+    if config.adapter == "lora":
+        return load_base(config)
+    return _load(config, require(config.model), config.hardware.trained_dtype)
+
+
+def load_tuned(config: Config, train_folder: Path) -> "PeftModel | PreTrainedModel":
+    """What the train stage wrote into its folder, in evaluation mode: the base with the adapter beside it, not merged
+    and in float32, or without an adapter the whole model in `hardware.dtype`."""
     from peft import PeftModel
 
-    tuned: PeftModel = PeftModel.from_pretrained(load_base(config), adapter_folder)
+    if config.adapter == "none":
+        return _load(config, train_folder / "model", config.hardware.dtype)
+    tuned: PeftModel = PeftModel.from_pretrained(load_base(config), train_folder / "adapter")
     return tuned.eval()
 
 
@@ -96,14 +88,57 @@ def quantization(config: Config) -> "BitsAndBytesConfig | None":
             return None
 
 
-def _keep_training_layout(model: Any) -> None:
-    """On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks 4-bit weights in the first evaluation pass and never back.
+def _load(config: Config, folder: Path, dtype: str, quantized: "BitsAndBytesConfig | None" = None) -> "PreTrainedModel":
+    """A language model from a local folder, on the run's device. Only the base's own folder may run code of its own."""
+    import torch
+    from transformers import AutoModelForCausalLM
 
-    What trains on them afterwards, or reads them as DoRA does, would see garbage.
+    kernel, base = config.hardware.attn_implementation, locate(config.model)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            quantization_config=quantized,
+            attn_implementation=kernel,
+            device_map={"": device(config)},
+            use_safetensors=True,
+            trust_remote_code=base.own_code and folder == base.folder,
+            local_files_only=True,
+        )
+    except ImportError as error:
+        raise MachineError(
+            f"hardware.attn_implementation={kernel}, "
+            f"quantization.bits={config.quantization.bits}: a package is missing: {str(error).splitlines()[0]}",
+            "install it, or leave hardware.attn_implementation open and use quantization.bits=none",
+        ) from error
+    except ValueError as error:
+        if kernel is None or not any(word in str(error) for word in ("attention", "attn_implementation")):
+            raise
+        raise UserError(
+            f"hardware.attn_implementation={kernel}: {config.model.name} does not take it: "
+            f"{str(error).splitlines()[0]}",
+            "leave it open for the fastest one that the model takes, or use eager",
+        ) from error
+    return model
+
+
+def _keep_training_layout(model: Any) -> None:
+    """Keep bitsandbytes 0.50 from losing the weights of a model on the CPU that trains, or that DoRA reads.
+
+    With AVX512-BF16 it repacks 4-bit weights in the first evaluation pass and never back, so that they become garbage.
+    Of 8-bit weights it forgets the scales once PEFT has moved them from the CPU to the CPU, as it does for DoRA.
     """
-    if getattr(model, "is_loaded_in_4bit", False):
-        from bitsandbytes.nn import Linear4bit  # type: ignore[attr-defined]
+    if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
+        from bitsandbytes.nn import Linear4bit, Linear8bitLt  # type: ignore[attr-defined]
 
         for module in model.modules():
             if isinstance(module, Linear4bit):
                 module.support_avx512bf16_for_cpu = False
+            elif isinstance(module, Linear8bitLt) and module.weight.device.type == "cpu":
+                module.init_8bit_state = partial(_init_8bit_state, module)  # type: ignore[method-assign]
+
+
+def _init_8bit_state(module: Any) -> None:
+    """`Linear8bitLt`'s own, but the scales stay with the weight too."""
+    module.state.CB, module.state.SCB = module.weight.CB, module.weight.SCB
+    module.weight.CB = None

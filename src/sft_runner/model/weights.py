@@ -1,0 +1,46 @@
+"""A model's weights as their files tell them, from the headers alone: quick for many shards, and without a library."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from sft_runner.disk import read_json
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of weights; others in a header are indices, or what a quantisation packed."""
+LARGEST_HEADER = 100_000_000
+"""Bytes that safetensors itself allows for a header."""
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Name -> elements of every weight in a model's folder; nothing where a file is damaged."""
+    found: dict[str, int] = {}
+    for path in _files(folder):
+        header = _header(path)
+        if header is None:
+            return {}
+        for name, tensor in header.items():
+            if name != "__metadata__" and tensor["dtype"] in FLOATS and not name.endswith("inv_freq"):
+                found[name] = math.prod(tensor["shape"])
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """The shards that the index names, else the one file."""
+    index = read_json(folder / "model.safetensors.index.json")
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if isinstance(shards, dict):
+        return [folder / name for name in sorted(set(shards.values()))]
+    return [folder / "model.safetensors"]
+
+
+def _header(path: Path) -> dict[str, Any] | None:
+    """A safetensors header: eight bytes with its length, then JSON. None where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            values = json.loads(file.read(size)) if size <= LARGEST_HEADER else None
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
