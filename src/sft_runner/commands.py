@@ -1,15 +1,16 @@
-"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`, `preview`."""
+"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`, `preview`, `fits`."""
 
 import argparse
 import ast
 import inspect
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from sft_runner.config import schema, sources
-from sft_runner.errors import suggestion
+from sft_runner.errors import UnknownName, suggestion
 from sft_runner.preview import look
 from sft_runner.runs import runs
 
@@ -74,11 +75,32 @@ def preview(arguments: list[str]) -> int:
     return 0
 
 
+def fits(arguments: list[str]) -> int:
+    """Show what fits: every shipped method on every card with every model, or those that are named."""
+    from sft_runner.cost import survey
+    from sft_runner.cost.choices import choices
+
+    parser = _parser("fits", fits)
+    parser.add_argument("model", nargs="*", help="such as qwen2.5-7b")
+    parser.add_argument("--hardware", action="append", default=[], metavar="NAME", help="such as rtx3060")
+    parser.add_argument("--method", action="append", default=[], metavar="NAME", help="such as qlora")
+    parser.add_argument("--json", action="store_true", help="a list, with the reason of each refusal")
+    words = parser.parse_intermixed_args(arguments)
+    for group in ("model", "hardware", "method"):
+        for name in getattr(words, group):
+            if name not in choices(group):
+                raise UnknownName(group, name, choices(group))
+    pairs = list(survey.survey(words.model, words.hardware, words.method))
+    print(json.dumps([asdict(pair) for pair in pairs], indent=1) if words.json else "\n".join(survey.table(pairs)))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "recipes": recipes,
     "keys": keys,
     "models": models,
     "preview": preview,
+    "fits": fits,
 }
 
 _PREVIEW_HELP = """\

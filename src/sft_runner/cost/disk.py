@@ -1,0 +1,56 @@
+"""Bytes that a run writes, beside what is free."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft_runner.config.schema import Config
+from sft_runner.cost.memory import training_memory
+from sft_runner.cost.parameters import parameters
+from sft_runner.cost.precision import BYTES, of_trained, trains_all
+from sft_runner.cost.weights import trained_values
+from sft_runner.model.architecture import Architecture
+
+STORED = 2
+"""Bytes of a weight as models are published, where the files are not here to tell."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes on the disk."""
+
+    trained: int
+    """The adapter, or the whole model that was trained."""
+    checkpoints: int
+    """While training; they are removed at its end."""
+    merged: int
+    """The merged model."""
+
+    @property
+    def most(self) -> int:
+        """The most that lies there at once: checkpoints are gone before the merge begins."""
+        return self.trained + max(self.checkpoints, self.merged)
+
+
+def disk(config: Config, arch: Architecture, merges: bool) -> Disk:
+    """What training and merging write. A checkpoint holds the trained weights and the optimizer's states, and one more
+    than are kept lies there while it is written."""
+    trained = trained_values(config, arch) * of_trained(config)
+    states = training_memory(config, arch, 1, "full", 1).optimizer
+    stored = STORED if BYTES[config.hardware.dtype] == STORED else _stored(arch)
+    return Disk(
+        trained=parameters(arch).total * stored if trains_all(config) else trained,
+        checkpoints=(config.train.save_total_limit + 1) * (trained + states),
+        merged=parameters(arch).total * stored if merges else 0,
+    )
+
+
+def free(folder: Path) -> int:
+    """Free bytes where `folder` is, or will be."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _stored(arch: Architecture) -> int:
+    """Small models are published in float32, as the embedded one is."""
+    return BYTES["float32"] if parameters(arch).total < 1e8 else STORED

@@ -1,0 +1,82 @@
+"""What a run costs as lines of text, for the plan. Everything that is estimated is marked with ≈."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+
+from sft_runner.config.schema import Config
+from sft_runner.cost import duration
+from sft_runner.cost.disk import Disk
+from sft_runner.cost.duration import Estimate
+from sft_runner.cost.fitting import Fitted, room
+from sft_runner.cost.memory import Memory
+from sft_runner.hardware import GB
+
+UNKNOWN = "memory: not known until the model is here"
+_LABELS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer states",
+    "activations": "activations",
+    "logits": "output head and loss",
+    "overhead": "CUDA, workspace, fragments",
+}
+
+
+def memory_line(config: Config, fitted: Fitted) -> str:
+    """Memory in one line."""
+    rows = f"rows of {config.data.max_length:,} tokens"
+    return f"memory: ≈ {fitted.memory.total / GB:.1f} of {_room(config)} for {rows}: {parts_of(fitted.memory)}"
+
+
+def parts_of(memory: Memory) -> str:
+    """The parts that are large enough to count."""
+    counted = {name: size for name, size in vars(memory).items() if size >= 0.05 * GB}
+    return ", ".join(f"{name} {size / GB:.1f}" for name, size in counted.items())
+
+
+def memory_table(config: Config, fitted: Fitted) -> Iterator[str]:
+    """Memory part by part, with what the first line counts on."""
+    memory = fitted.memory
+    rows = f"{fitted.micro_batch} x {config.data.max_length:,} tokens, checkpointing {fitted.checkpointing}"
+    yield f"memory while training, ≈ GB ({rows}):"
+    for item in fields(memory):
+        label = _LABELS[item.name] if config.hardware.memory_gb > 0 or item.name != "overhead" else "Python, workspace"
+        yield f"  {label:<28}{getattr(memory, item.name) / GB:>8.2f}"
+    yield f"  {'together':<28}{memory.total / GB:>8.2f}  of {_room(config)}"
+
+
+def disk_line(needed: Disk, free: int) -> str:
+    """Disk in one line."""
+    parts = {"trained": needed.trained, "checkpoints": needed.checkpoints, "merged": needed.merged}
+    told = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
+    return f"disk: ≈ {_size(needed.most)} at once ({told}); {_size(free)} free"
+
+
+def time_line(config: Config, stages: Mapping[str, Estimate | None]) -> str:
+    """Time by stage, and the price where `hardware.price_per_hour` is set."""
+    known = {name: estimate for name, estimate in stages.items() if estimate}
+    parts = [f"{name} {duration.told(one.seconds)}{'' if one.measured else ' (rough)'}" for name, one in known.items()]
+    parts += [f"{name} not known" for name in stages if name not in known]
+    if not known:
+        return "time: not known: nothing like it has run on this machine yet"
+    total = sum(estimate.seconds for estimate in known.values())
+    line = f"time: ≈ {duration.told(total)}: {', '.join(parts)}"
+    if config.hardware.price_per_hour is not None:
+        line += f"; price ≈ {total / 3600 * config.hardware.price_per_hour:.2f}"
+    return line
+
+
+def warnings(config: Config, fitted: Fitted | None, needed: Disk | None, free: int) -> Iterator[str]:
+    """What may not suffice although nothing is refused."""
+    if fitted and config.hardware.memory_gb <= 0 and fitted.memory.total > room(config):
+        yield f"training takes ≈ {fitted.memory.total / GB:.1f} GB, this machine has {room(config) / GB:.1f} GB"
+    if needed and needed.most > free:
+        yield f"the run writes ≈ {_size(needed.most)}, and {_size(free)} are free on the disk"
+
+
+def _room(config: Config) -> str:
+    return f"{room(config) / GB:.1f} GB{'' if config.hardware.memory_gb > 0 else ' of this machine'}"
+
+
+def _size(size: float) -> str:
+    return f"{size / GB:.1f} GB" if size >= 0.95e8 else f"{size / 1e6:.1f} MB"
