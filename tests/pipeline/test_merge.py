@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from random_models import Reports, text_row, write_adapter, write_model, write_prepared, write_rows
 from sft_runner.config.schema import Config, Merge, Model
 from sft_runner.errors import StageFailed, UserError
-from sft_runner.model import merging
+from sft_runner.model import merging, proof
 from sft_runner.model.rows import first_rows
 from sft_runner.stages.merge import Merge as MergeStage
 from sft_runner.stages.stage import Result
@@ -28,15 +28,28 @@ pytestmark = [
 KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
 
 
-def run(tmp_path: Path, base: Path, held_out: int | None = 3, merge: Merge | None = None) -> Result:
+def run(
+    tmp_path: Path, base: Path, held_out: int | None = 3, merge: Merge | None = None, adapter: str = "lora"
+) -> Result:
     """Merge `train/adapter` into `base`, below `tmp_path/merge`; without `held_out` on the rows that are there."""
     if held_out is not None:
         write_prepared(tmp_path / "prepare", held_out)
     inputs = {"prepare": tmp_path / "prepare", "train": tmp_path / "train"}
     (tmp_path / "merge").mkdir()
-    config = Config(model=Model(name=str(base)), merge=merge or Merge())
+    config = Config(model=Model(name=str(base)), merge=merge or Merge(), adapter=adapter)
     config.quantization.bits = "none"
     return MergeStage().execute(config, inputs, tmp_path / "merge", Reports())
+
+
+def write_trained(train: Path, base: Path, size: float = 0.02, **saved: Any) -> Path:
+    """The output of `train` for a model that was trained whole: the base with noise of deviation `size`."""
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    for value in model.parameters():
+        value.data += size * torch.randn_like(value)
+    model.save_pretrained(train / "model", **saved)
+    (train / "model" / "generation_config.json").unlink()
+    return train
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -141,14 +154,14 @@ def test_one_wrong_tensor_is_found(tmp_path: Path, factor: float) -> None:
     write_adapter(tmp_path / "train", base)
     run(tmp_path, base)
     rows = first_rows(tmp_path / "prepare/held_out.arrow", 3)
-    expected = merging.answer_logits(merging.load_adapted(base, tmp_path / "train/adapter"), rows)
+    expected = proof.answer_logits(merging.load_adapted(base, tmp_path / "train/adapter"), rows)
     weights = tmp_path / "merge/model/model.safetensors"
-    assert merging.verify(weights.parent, expected, rows).relative < 1e-5
+    assert proof.verify(weights.parent, expected, rows).relative < 1e-5
     tensors = load_file(weights)
     tensors["model.layers.1.mlp.down_proj.weight"] *= factor
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(StageFailed, match=r"on 3 rows its logits differ by up to .* \(0.0001 is allowed in float32\)"):
-        merging.verify(weights.parent, expected, rows)
+        proof.verify(weights.parent, expected, rows)
 
 
 def test_the_tolerance_is_a_setting(tmp_path: Path) -> None:
@@ -194,3 +207,56 @@ def test_without_held_out_rows_training_rows_prove_it(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base")
     write_adapter(tmp_path / "train", base)
     assert run(tmp_path, base, held_out=0, merge=Merge(verify_rows=4)).metrics["rows"] == 4
+
+
+# --- trained whole --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_a_model_that_was_trained_whole_is_carried_over(tmp_path: Path, tied: bool, dtype: torch.dtype) -> None:
+    base = write_model(tmp_path / "base", tied=tied, dtype=dtype)
+    write_trained(tmp_path / "train", base, max_shard_size="20KB")
+    proof = run(tmp_path, base, adapter="none").metrics
+    model = tmp_path / "merge/model"
+    shards = sorted(path.name for path in model.glob("*.safetensors"))
+    assert len(shards) > 1
+    for name in [*shards, "model.safetensors.index.json", "config.json"]:
+        assert (model / name).read_bytes() == (tmp_path / "train/model" / name).read_bytes()
+    assert (model / shards[0]).stat().st_ino == (tmp_path / "train/model" / shards[0]).stat().st_ino  # not twice
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "LICENSE"):
+        assert (model / name).read_bytes() == (base / name).read_bytes()
+    expected = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "train/model", dtype="auto"))
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(model, dtype="auto")), expected)
+    assert proof["difference"]["max"] == 0
+    assert proof["changed_modules"] == proof["adapted_modules"] == (20 if tied else 21)
+    assert (proof["merged_into"], proof["trained_on"]) == (str(dtype).removeprefix("torch."), "float32")
+
+
+def test_the_chat_template_of_training_is_not_written_into_what_train_left(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_trained(tmp_path / "train", base)
+    write_prepared(tmp_path / "prepare", 3)
+    (tmp_path / "prepare" / "chat_template.jinja").write_text("of training")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "train/model").iterdir()}
+    run(tmp_path, base, adapter="none")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "train/model").iterdir()} == before
+    assert AutoTokenizer.from_pretrained(tmp_path / "merge/model").chat_template == "of training"
+
+
+def test_it_is_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("no links here")
+
+    base = write_model(tmp_path / "base")
+    write_trained(tmp_path / "train", base)
+    monkeypatch.setattr(merging.os, "link", refuse)
+    assert run(tmp_path, base, adapter="none").metrics["difference"]["max"] == 0
+
+
+def test_training_that_changed_nothing_is_found(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", dtype=torch.bfloat16)
+    write_trained(tmp_path / "train", base, size=0.0)
+    with pytest.raises(StageFailed, match=r"changed none of the 21 tensors.* one rounding step of bfloat16") as raised:
+        run(tmp_path, base, adapter="none")
+    assert "train.learning_rate" in raised.value.hint

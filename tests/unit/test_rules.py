@@ -1,14 +1,18 @@
 """What was left open is filled in, with its reason; precedence is what the documentation says."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sft_runner import load
 from sft_runner.config import sources
 from sft_runner.config.run import Run
+from sft_runner.config.schema import Lora
 from sft_runner.errors import UserError, UserErrors
+from sft_runner.method import method_of
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +83,7 @@ def test_users_own_recipes_and_groups_come_first(tmp_path: Path) -> None:
 
 
 def test_a_group_on_the_command_line_beats_the_recipes_choice() -> None:
-    assert load("recipe=quickstart", "model=qwen2_5_1_5b_instruct").config.model.name.startswith("Qwen/")
+    assert load("recipe=quickstart", "model=qwen2.5-1.5b").config.model.name.startswith("Qwen/")
 
 
 def test_free_fields_of_the_trainer_pass_and_can_be_added_one_by_one() -> None:
@@ -104,3 +108,171 @@ def test_a_group_file_with_an_unknown_key_is_found(tmp_path: Path) -> None:
     (tmp_path / "conf" / "method" / "mine.yaml").write_text("# @package _global_\nlora: {rr: 4}\n")
     with pytest.raises(UserError, match=r"rr"):
         load("recipe=quickstart", "method=mine")
+
+
+# --- methods --------------------------------------------------------------------------------------------------------
+
+
+METHODS: dict[str, tuple[list[str], str, float]] = {
+    "lora": (["method=lora"], "lora", 2e-4),
+    "8 bits are LoRA too": (["method=lora", "quantization.bits=8"], "lora", 2e-4),
+    "qlora": (["method=qlora"], "qlora", 2e-4),
+    "4 bits by hand": (["method=lora", "quantization.bits=4"], "qlora", 2e-4),
+    "dora": (["method=dora"], "dora", 2e-4),
+    "qdora": (["method=dora", "quantization.bits=4"], "dora", 2e-4),
+    "lora_plus": (["method=lora_plus"], "lora_plus", 5e-5),
+    "another ratio": (["method=lora_plus", "train.loraplus_lr_ratio=4"], "lora_plus", 1e-4),
+    "full": (["method=full"], "full", 1e-5),
+}
+
+
+@pytest.mark.parametrize(("words", "name", "rate"), METHODS.values(), ids=METHODS)
+def test_each_method_has_its_learning_rate(words: list[str], name: str, rate: float) -> None:
+    run = load("recipe=code", "hardware=cpu", *words)
+    assert method_of(run.config).name == name
+    assert run.config.train.learning_rate == pytest.approx(rate)
+    assert reasons(run)["train.learning_rate"] == f"{name}: {method_of(run.config).evidence}"
+    assert run.warnings == ()
+
+
+def test_a_method_file_of_ones_own_has_the_right_rate(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    text = "# @package _global_\nadapter: none\nquantization: {bits: none}\n"
+    (tmp_path / "conf" / "method" / "whole.yaml").write_text(text)
+    assert load("recipe=code", "method=whole").config.train.learning_rate == 1e-5
+
+
+def test_what_full_leaves_open() -> None:
+    run = load("recipe=code", "hardware=minimal", "method=full")
+    assert run.config.quantization.bits == "none"
+    assert run.config.lora == Lora()
+    assert not {"lora.r", "lora.lora_alpha"} & set(reasons(run))
+    by_hand = load("recipe=code", "hardware=rtx3060", "adapter=none")  # of method=lora, whose bits are the preset's
+    assert by_hand.config.quantization.bits == "none"
+
+
+def test_coarser_weights_are_an_approximation() -> None:
+    assert "hardware.trained_dtype" in approximated(load("recipe=code", "hardware.trained_dtype=bfloat16"))
+
+
+CONFLICTS: dict[str, tuple[list[str], str, str]] = {
+    "8 bits and full": (["method=full", "quantization.bits=8"], "quantization.bits=8", "method=lora"),
+    "LoRA+ and full": (["method=full", "train.loraplus_lr_ratio=16"], "loraplus_lr_ratio", "=null"),
+    "LoRA+ and its optimizer": (["method=lora_plus", "hardware.optim=lomo"], "hardware.optim=lomo", "adamw_torch"),
+    "PiSSA and 4 bits": (["method=qlora", "lora.init_lora_weights=pissa"], "lora.init_lora_weights=pissa", "bits=none"),
+    "OLoRA and the preset": (["hardware=rtx3060", "lora.init_lora_weights=olora"], "8 bits", "bits=none"),
+    "PiSSA in bfloat16": (
+        ["lora.init_lora_weights=pissa", "hardware.trained_dtype=bfloat16"],
+        "hardware.trained_dtype=bfloat16",
+        "hardware.trained_dtype=float32",
+    ),
+    "an odd orthogonal rank": (["lora.init_lora_weights=orthogonal", "lora.r=5"], "lora.r is 5", "lora.r=6"),
+    "experts and dropout": (
+        ["lora.target_parameters=[experts.down_proj]", "lora.lora_dropout=0.1"],
+        "lora.lora_dropout",
+        "lora.lora_dropout=0",
+    ),
+    "experts and DoRA": (["method=dora", "lora.target_parameters=[a]"], "lora.use_dora", "lora.use_dora=false"),
+    "all-linear experts and DoRA": (
+        ["method=dora", "model=olmoe-1b-7b"],
+        "lora.use_dora does not go with experts",
+        "lora.target_modules=[q_proj",
+    ),
+    "float16 without a card": (["hardware=cpu", "hardware.dtype=float16"], "hardware.dtype=float16", "float32"),
+    "float16 and bfloat16": (
+        ["hardware=rtx3060", "hardware.dtype=float16", "hardware.trained_dtype=bfloat16"],
+        "hardware.trained_dtype=bfloat16",
+        "hardware.trained_dtype=float32",
+    ),
+    "nothing to train": (["lora.target_modules=[]"], "lora.target_modules is empty", "all-linear"),
+    "a metric to watch": (["train.early_stopping.metric=exact_mach"], "exact_mach", "exact_match"),
+    "stopping without rows": (["data.held_out=0", "train.early_stopping.patience=2"], "patience", "data.held_out"),
+    "looks without rows": (["data.held_out=0", "train.eval_steps=10"], "train.eval_steps", "data.held_out"),
+    "going on without an adapter": (["train.continue_from=nothing"], "train.continue_from", "run folder"),
+}
+
+
+@pytest.mark.parametrize(("words", "said", "remedy"), CONFLICTS.values(), ids=CONFLICTS)
+def test_conflicts_are_told_with_their_remedy(words: list[str], said: str, remedy: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load("recipe=code", "hardware=cpu", *words)
+    assert said in raised.value.message
+    assert remedy in raised.value.hint
+
+
+def test_conflicts_are_collected() -> None:
+    words = ["method=full", "quantization.bits=4", "train.loraplus_lr_ratio=2", "data.held_out=0", "train.eval_steps=5"]
+    with pytest.raises(UserErrors) as raised:
+        load("recipe=code", *words)
+    assert len(raised.value.errors) == 3
+
+
+def test_float16_goes_with_a_quantised_base() -> None:
+    assert load("recipe=code", "hardware=rtx3060", "hardware.dtype=float16").config.quantization.bits == "8"
+
+
+def test_experts_alone_can_train() -> None:
+    words = ["lora.target_modules=[]", "lora.target_parameters=[experts.down_proj]"]
+    assert load("recipe=code", *words).config.lora.target_modules == []
+
+
+WARNINGS: dict[str, tuple[list[str], str]] = {
+    "above": (["recipe=code", "train.learning_rate=5e-3"], "5e-3 is above the usual range of lora, 2e-5 to 2e-3"),
+    "below": (["recipe=code", "train.learning_rate=1e-6"], "1e-6 is below the usual range of lora"),
+    "full": (["recipe=code", "method=full", "train.learning_rate=2e-4"], "usual range of full, 1e-6 to 1e-4"),
+    "settings of no adapter": (["recipe=code", "method=full", "lora.r=4"], "lora.r=4 without effect"),
+    "pinned for LoRA": (
+        ["recipe=pinned", "method=full"],
+        "recipe 'pinned' pins train.learning_rate=5e-5 for method=lora; method=full learns at 1e-5 by default: add "
+        "train.learning_rate=null to take it",
+    ),
+    "pinned by its parent, for DoRA": (
+        ["recipe=child", "method=qlora"],
+        "recipe 'child' pins train.learning_rate=5e-5",
+    ),
+}
+SILENT: dict[str, list[str]] = {
+    "the recipe's own method": ["recipe=child", "method=dora"],
+    "a rate on the command line": ["recipe=pinned", "method=lora_plus", "train.learning_rate=2e-5"],
+    "the method's own rate": ["recipe=pinned", "method=full", "train.learning_rate=null"],
+    "a tiny model": ["recipe=quickstart", "method=full"],
+    "a pinned rate that is the method's": ["recipe=pinned", "method=lora_plus"],
+}
+
+
+@pytest.fixture
+def _pinned(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "pinned.yaml").write_text("defaults: [code, _self_]\ntrain: {learning_rate: 5e-5}\n")
+    (tmp_path / "recipes" / "child.yaml").write_text("defaults: [pinned, override /method: dora, _self_]\n")
+
+
+@pytest.mark.usefixtures("_pinned")
+@pytest.mark.parametrize(("words", "said"), WARNINGS.values(), ids=WARNINGS)
+def test_doubts_are_warnings(words: list[str], said: str) -> None:
+    warnings = load("hardware=cpu", *words).warnings
+    assert len(warnings) == 1
+    assert said in warnings[0]
+
+
+@pytest.mark.usefixtures("_pinned")
+@pytest.mark.parametrize("words", SILENT.values(), ids=SILENT)
+def test_what_is_no_doubt(words: list[str]) -> None:
+    run = load("hardware=cpu", *words)
+    assert run.warnings == ()
+    if "train.learning_rate=null" in words:
+        assert run.config.train.learning_rate == 1e-5
+
+
+def test_an_adapter_that_is_trained_further_gives_its_shape(tmp_path: Path) -> None:
+    values: dict[str, Any] = {"peft_type": "LORA", "r": 6, "lora_alpha": 9, "target_modules": ["v_proj", "q_proj"]}
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "adapter_config.json").write_text(json.dumps(values))
+    (tmp_path / "earlier" / "adapter_model.safetensors").write_bytes(b"")
+    run = load("recipe=quickstart", "hardware=cpu", "train.continue_from=earlier")
+    assert (run.config.lora.r, run.config.lora.lora_alpha) == (6, 9)
+    assert run.config.lora.target_modules == ["q_proj", "v_proj"]
+    assert reasons(run)["lora.r"] == "the adapter of train.continue_from"
+    assert (
+        load("recipe=quickstart", "train.continue_from=earlier", "lora.r=8").config.lora.r == 8
+    )  # planning refuses it

@@ -1,50 +1,26 @@
-"""An adapter merged into the weights that it was made for, and the proof that the result is the same model.
-
-The proof compares logits on real rows: the base with the adapter beside it, against the merged model as it is read
-back from disk by plain transformers. Never more than one model is in memory.
+"""The model that training made, whole and in one folder: an adapter merged into the weights that it was made for, or
+the weights that were trained themselves, with all that belongs to the base besides. `proof.py` proves it.
 """
 
 import json
+import os
 import shutil
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sft_runner.config.schema import Config
-from sft_runner.disk import write_json
+from sft_runner.disk import read_json, write_json
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.model.files import TOKENIZER_FILES
-from sft_runner.model.rows import Rows, answer_positions
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 """Files that must go along with a model's weights."""
 CHAT_TEMPLATE = "chat_template.jinja"
 """Where a model's folder has its chat template, and what `prepare` writes when it is another than the base's."""
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
-"""Largest logit difference allowed, relative to the largest logit. In 16 bits the merged weights are rounded anew."""
-POSITIONS = 256
-"""Most answer positions compared in one row, so that the logits of 8 rows stay below 1 GB in 16 bits."""
 ROOM = 1.3
 """Accelerator memory needed, as a multiple of the weights."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far two models' logits are apart at the answers' positions."""
-
-    max: float
-    """Largest absolute difference of two logits."""
-    mean: float
-    """Mean absolute difference."""
-    relative: float
-    """Largest difference as a share of the largest absolute logit."""
-    equal_greedy: float
-    """Share of positions at which both would choose the same token."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +28,9 @@ class Change:
     """What merging did to the weights."""
 
     adapted_modules: int
-    """Modules that have an adapter."""
+    """Modules that have an adapter; of a model that was trained whole, all its tensors."""
     changed_modules: int
-    """Modules whose weights differ after the merge."""
+    """How many of them differ from the base's."""
     merged_into: str
     """Precision of the base as it is stored, which the merged model keeps."""
 
@@ -69,11 +45,11 @@ def place(config: Config, base: Path) -> str:
     return "cuda:0" if torch.cuda.mem_get_info(0)[0] > ROOM * size else "cpu"
 
 
-def load_adapted(base: Path, adapter: Path, device: str = "cpu") -> Any:
+def load_adapted(base: Path, adapter: Path, device: str = "cpu", own_code: bool = False) -> Any:
     """The base in the precision it is stored in, with the adapter beside it."""
     from peft import PeftModel
 
-    model = load_stored(base, device)
+    model = load_stored(base, device, own_code)
     with warnings.catch_warnings():
         # PEFT warns of an adapter on tied embeddings; `merge` unties them
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
@@ -81,17 +57,20 @@ def load_adapted(base: Path, adapter: Path, device: str = "cpu") -> Any:
     return adapted.eval()
 
 
-def load_stored(folder: Path, device: str = "cpu") -> Any:
-    """A model as plain transformers loads it, in the precision it is stored in."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def load_stored(folder: Path, device: str = "cpu", own_code: bool = False) -> Any:
+    """A model as plain transformers loads it, in the precision it is stored in.
 
-    if getattr(AutoConfig.from_pretrained(folder), "quantization_config", None):
+    `own_code`: whether the code of the model may run that it comes from.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if (read_json(folder / "config.json") or {}).get("quantization_config"):
         raise UserError(
             f"model.name: the weights in {folder} are stored quantized, an adapter cannot be merged into them",
             "name the 16-bit model and let quantization.bits quantize it for training, or end with stage=evaluate",
         )
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", use_safetensors=True, trust_remote_code=False
+        folder, dtype="auto", use_safetensors=True, trust_remote_code=own_code
     )
     return model.to(device).eval()
 
@@ -107,7 +86,7 @@ def merge(adapted: Any, base: Path, target: Path) -> Change:
     _untie(adapted)
     modules: dict[str, Any] = dict(adapted.get_base_model().named_modules())
     layers = {name: module for name, module in modules.items() if isinstance(module, BaseTunerLayer)}
-    before = {name: _digest(layer.get_base_layer()) for name, layer in layers.items()}
+    before = {_unwrapped(name): _digest(layer.get_base_layer()) for name, layer in layers.items()}
     trained = any(map(_acts, layers.values()))
     del modules, layers
     try:
@@ -120,14 +99,35 @@ def merge(adapted: Any, base: Path, target: Path) -> Change:
     if trained and not changed:
         raise StageFailed(
             f"merging changed none of the {len(before)} adapted modules: the adapter is smaller than one rounding step "
-            f"of {_dtype(merged)}",
+            f"of {dtype_of(merged)}",
             "train longer or with a higher train.learning_rate",
         )
     # the base's own file is copied below; values that transformers loads but refuses to write must not stop here
     merged.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     merged.save_pretrained(target)
     _carry(base, target)
-    return Change(len(before), changed, _dtype(merged))
+    return Change(len(before), changed, dtype_of(merged))
+
+
+def carry(trained: Path, base: Path, target: Path) -> Change:
+    """Make the model in `trained` complete with what belongs to the base: its files are linked, or copied.
+
+    Raises `StageFailed` where no weight differs from the base's.
+    """
+    target.mkdir(parents=True)
+    for file in trained.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(file, target / file.name)
+    _carry(base, target)
+    tensors, changed, dtype = _compared(trained, base)
+    if not changed:
+        raise StageFailed(
+            f"training changed none of the {tensors} tensors: each update is smaller than one rounding step of {dtype}",
+            "train longer or with a higher train.learning_rate",
+        )
+    return Change(tensors, changed, dtype)
 
 
 def set_chat_template(template: Path, target: Path) -> None:
@@ -139,53 +139,6 @@ def set_chat_template(template: Path, target: Path) -> None:
         values = json.loads(settings.read_text(encoding="utf-8"))
         if values.pop("chat_template", None) is not None:
             write_json(settings, values)
-
-
-def answer_logits(model: Any, rows: Rows) -> "list[Tensor]":
-    """The logits at each row's answer tokens, on the CPU in the model's precision, one row at a time."""
-    import torch
-
-    found = []
-    for row in rows:
-        ids = torch.tensor([row["input_ids"]], dtype=torch.long, device=model.device)
-        keep = torch.tensor(answer_positions(row["labels"])[:POSITIONS], dtype=torch.long, device=model.device)
-        with torch.inference_mode():
-            found.append(model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits[0].cpu())
-    return found
-
-
-def verify(
-    folder: Path, expected: "Sequence[Tensor]", rows: Rows, tolerance: float | None = None, device: str = "cpu"
-) -> Difference:
-    """Compare the model that lies in `folder` with `expected` logits. Raises `StageFailed` beyond the tolerance."""
-    model = load_stored(folder, device)
-    difference = compare(expected, answer_logits(model, rows))
-    dtype = _dtype(model)
-    allowed = TOLERANCE[dtype] if tolerance is None else tolerance
-    if not difference.relative <= allowed:  # so that nan fails too
-        raise StageFailed(
-            f"the merged model is not the trained one: on {len(rows)} rows its logits differ by up to "
-            f"{difference.max:.3g}, which is {difference.relative:.3g} of the largest logit "
-            f"({allowed:g} is allowed in {dtype}); {difference.equal_greedy:.1%} of the greedy tokens are equal",
-            "the adapter itself is untouched; merge.tolerance sets how much is allowed",
-        )
-    return difference
-
-
-def compare(expected: "Sequence[Tensor]", found: "Sequence[Tensor]") -> Difference:
-    """The difference over all rows, in float32, a row at a time."""
-    largest = scale = total = 0.0
-    equal = positions = values = 0
-    finite = True
-    for one, two in zip(expected, found, strict=True):
-        gap = (one.float() - two.float()).abs()
-        finite = finite and bool(gap.isfinite().all())
-        largest, scale = max(largest, gap.max().item()), max(scale, one.float().abs().max().item())
-        total, values = total + gap.double().sum().item(), values + gap.numel()
-        equal, positions = equal + int((one.argmax(-1) == two.argmax(-1)).sum()), positions + len(one)
-    if not finite:
-        largest = total = float("nan")
-    return Difference(largest, total / values, largest / scale if scale else largest, equal / positions)
 
 
 def _untie(adapted: Any) -> None:
@@ -224,11 +177,36 @@ def _acts(layer: Any) -> bool:
 
 
 def _digest(module: Any) -> int:
-    """A number that changes with any bit of a module's weights."""
+    """A number that changes with any bit of a module's own weights; experts are two tensors in one module."""
     import torch
 
-    return int(torch.hash_tensor(module.weight).view(torch.int64))
+    own = (value for _, value in sorted(module.named_parameters(recurse=False)))
+    return hash(tuple(int(torch.hash_tensor(value).view(torch.int64)) for value in own))
 
 
-def _dtype(model: Any) -> str:
+def _unwrapped(name: str) -> str:
+    """A module's name once PEFT's layers around it are gone."""
+    return name.replace(".base_layer", "")
+
+
+def _compared(trained: Path, base: Path) -> tuple[int, int, str]:
+    """Tensors of a trained model, how many differ from the base's, and their precision; one pair in memory."""
+    import torch
+    from safetensors import safe_open
+
+    def opened(folder: Path) -> dict[str, Any]:
+        files = (safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors")))
+        return {name: file for file in files for name in file.keys()}  # type: ignore[no-untyped-call] # noqa: SIM118
+
+    after, before = opened(trained), opened(base)
+    changed, dtypes = 0, set()
+    for name, file in after.items():
+        tensor = file.get_tensor(name)
+        dtypes.add(str(tensor.dtype).removeprefix("torch."))
+        changed += name not in before or not torch.equal(tensor, before[name].get_tensor(name).to(tensor.dtype))
+    return len(after), changed, ", ".join(sorted(dtypes))
+
+
+def dtype_of(model: Any) -> str:
+    """A model's precision, such as `bfloat16`."""
     return str(model.dtype).removeprefix("torch.")

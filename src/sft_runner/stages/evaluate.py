@@ -1,6 +1,6 @@
-"""Score the tuned model, its adapter on its base, on the rows and with the code that scored the base alone.
+"""Score the tuned model on the rows and with the code that scored the base alone.
 
-The adapter is not merged yet: a sweep ranks its runs before it merges one, and merge proves that both are the same.
+An adapter is not merged yet: a sweep ranks its runs before it merges one, and merge proves that both are the same.
 """
 
 import json
@@ -17,7 +17,7 @@ class Evaluate:
 
     name = "evaluate"
     version = 1
-    reads: tuple[str, ...] = ("evaluate", "hardware.dtype", "quantization")
+    reads: tuple[str, ...] = ("evaluate", "hardware.dtype", "quantization", "adapter")
     inputs: tuple[str, ...] = ("prepare", "baseline", "train")
     model = "weights"
     data = False
@@ -28,7 +28,7 @@ class Evaluate:
         """Write `scores.json` and `predictions.jsonl`, in which both models' answers stand beside each other."""
         from sft_runner.model import loading, scoring
 
-        model = loading.load_tuned(config, inputs["train"] / "adapter")
+        model = loading.load_tuned(config, inputs["train"])
         tuned = scoring.score_held_out(model, config, inputs["prepare"], report)
         base = json.loads((inputs["baseline"] / "scores.json").read_text(encoding="utf-8"))["base"]
         with open(inputs["baseline"] / "predictions.jsonl", encoding="utf-8") as file:

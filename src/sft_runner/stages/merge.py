@@ -1,6 +1,7 @@
-"""Merge the adapter into the original base, and prove on real rows that nothing else changed.
+"""One whole model from what training left, and the proof on real rows that it is the one that was trained.
 
-The base is read as it is stored, also where training saw it quantized: that model is what can be served anywhere.
+An adapter is merged into the base as it is stored, also where training saw it quantized: that model is what can be
+served anywhere. A model that was trained whole is carried over. Never more than one model is in memory.
 """
 
 import gc
@@ -18,7 +19,7 @@ class Merge:
 
     name = "merge"
     version = 1
-    reads: tuple[str, ...] = ("merge", "quantization")
+    reads: tuple[str, ...] = ("merge", "quantization", "adapter")
     inputs: tuple[str, ...] = ("prepare", "train")
     model = "weights"
     data = False
@@ -26,37 +27,51 @@ class Merge:
     keeps: tuple[str, ...] = ()
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
-        """Load base and adapter once for the expected logits and the merge, then the merged model from disk."""
+        """Load what was trained once for the expected logits and the merge, then the whole model from disk."""
         from sft_runner.disk import write_json
-        from sft_runner.model import files, merging
+        from sft_runner.model import files, merging, proof
         from sft_runner.model.rows import first_rows
 
         prepared, limit = inputs["prepare"], config.merge.verify_rows
         rows = first_rows(prepared / HELD_OUT, limit) or first_rows(prepared / TRAIN, limit)
         if rows is None:
             raise DataError("data.path: no row was prepared to verify the merge on", "give more rows")
-        base = files.require(config.model)
-        device = merging.place(config, base)
-        report(step=0, steps=3, message="logits of base and adapter")
-        adapted = merging.load_adapted(base, inputs["train"] / "adapter", device)
-        expected = merging.answer_logits(adapted, rows)
-        report(step=1, steps=3, message="merge")
-        change = merging.merge(adapted, base, folder / "model")
+        base, whole = files.require(config.model), config.adapter == "none"
+        device, own_code = merging.place(config, base), files.locate(config.model).own_code
+        report(step=0, steps=3, message="logits of the trained model" if whole else "logits of base and adapter")
+        trained = inputs["train"] / ("model" if whole else "adapter")
+        if whole:
+            model = merging.load_stored(trained, device, own_code)
+        else:
+            model = merging.load_adapted(base, trained, device, own_code)
+        expected = proof.answer_logits(model, rows)
+        report(step=1, steps=3, message="copy" if whole else "merge")
+        if whole:
+            change = merging.carry(trained, base, folder / "model")
+        else:
+            change = merging.merge(model, base, folder / "model")
         template = prepared / merging.CHAT_TEMPLATE
         if template.is_file():
             merging.set_chat_template(template, folder / "model")
-        del adapted
+        del model
         gc.collect()  # PEFT's layers refer to each other; the weights must go before the merged model comes
         report(step=2, steps=3, message="logits of the merged model")
-        difference = merging.verify(folder / "model", expected, rows, config.merge.tolerance, device)
-        bits = config.quantization.bits
+        difference = proof.verify(folder / "model", expected, rows, config.merge.tolerance, device, own_code)
         found = {
             "difference": vars(difference),
             "rows": len(rows),
             "positions": sum(len(logits) for logits in expected),
             **vars(change),
-            "trained_on": config.hardware.dtype if bits == "none" else f"{bits}-bit",
+            "trained_on": _trained_on(config),
         }
         write_json(folder / "proof.json", found)
         report(step=3, steps=3, message="verified")
         return Result(found, artifacts=["proof.json"])
+
+
+def _trained_on(config: Config) -> str:
+    """How the base was stored while it was trained on."""
+    if config.adapter == "none":
+        return config.hardware.trained_dtype
+    bits = config.quantization.bits
+    return config.hardware.dtype if bits == "none" else f"{bits}-bit"

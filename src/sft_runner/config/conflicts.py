@@ -1,0 +1,182 @@
+"""What cannot run as written, although each key exists and has the right type. Every message comes with a remedy."""
+
+import ipaddress
+import math
+import re
+from collections.abc import Iterator
+
+from sft_runner.config.schema import Config, flatten
+from sft_runner.config.sft_fields import check_extra
+from sft_runner.data.selection import KINDS
+from sft_runner.errors import UnknownName, UserError
+from sft_runner.model import remote_code
+from sft_runner.model.architecture import Architecture, architecture
+from sft_runner.model.starts import moves
+from sft_runner.stages import STAGES
+from sft_runner.stages.metrics import METRICS
+
+ONE_RATE = ("lomo", "adalomo", "galore_", "apollo_")
+"""How the names of optimizers begin that cannot have a learning rate for each group of weights."""
+
+
+def of_values(config: Config) -> Iterator[UserError]:
+    """Values outside what their field allows."""
+    for key, (value, marks) in flatten(config).items():
+        if value is None:
+            continue
+        if "choices" in marks and value not in marks["choices"]:
+            yield UnknownName(key, str(value), marks["choices"])
+        if isinstance(value, float) and not math.isfinite(value):
+            yield UserError(f"{key}={value} is not a finite number", "give a number such as 2e-4")
+        elif "at_least" in marks and value < marks["at_least"]:
+            yield UserError(f"{key}={value} is too small", f"the smallest value is {marks['at_least']}")
+
+
+def between_values(config: Config) -> Iterator[UserError]:
+    """Values of a settled configuration that are wrong only beside others."""
+    yield from _data(config)
+    yield from _names(config)
+    yield from _method(config)
+    yield from _adapter(config)
+    yield from _precision(config)
+    yield from _training(config)
+    yield from check_extra(config.train.extra)
+    yield from remote_code.limits(config)
+    if not _loopback(config.serve.host):
+        yield UserError(
+            f"serve.host={config.serve.host} is open to the network", "use 127.0.0.1 and a proxy with a key"
+        )
+    if "@" in (config.tracking.mlflow.uri or ""):
+        hint = "put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        yield UserError("tracking.mlflow.uri holds a name or a password, which would be written into files", hint)
+
+
+def shape(config: Config) -> Architecture | None:
+    """What is known of the model; what is wrong with its name is told by planning."""
+    try:
+        return architecture(config.model)
+    except UserError:
+        return None
+
+
+def _data(config: Config) -> Iterator[UserError]:
+    data = config.data
+    if data.reasoning == "keep" and data.train_on == "all":
+        hint = "leave data.train_on=assistant, or data.reasoning=last"
+        yield UserError("data.train_on=all does not go with data.reasoning=keep, which learns one answer a row", hint)
+    for name in set(KINDS[1:]) & set(data.sources):
+        yield UserError(f"data.sources.{name}: kinds of held-out rows have this name", "call the source otherwise")
+    if data.mixed and data.format != "auto":
+        hint = "leave data.format=auto, so that each row is read by its own columns"
+        yield UserError(f"data.mixed=true does not go with data.format={data.format}", hint)
+    if not data.path and not data.sources:
+        hint = "give a file with data.path=FILE, or begin with recipe=quickstart, which needs none"
+        yield UserError("data.path is not set: there is nothing to learn from", hint)
+
+
+def _names(config: Config) -> Iterator[UserError]:
+    """Names of runs, stages and metrics."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", config.name):
+        yield UserError(
+            f"name={config.name} cannot name a folder and a served model", "use letters, digits, '-' and '_'"
+        )
+    for key, name in [("stage.until", config.stage.until), *(("force", name) for name in config.force)]:
+        if name not in STAGES:
+            yield UnknownName(f"{key}: stage", name, STAGES)
+    for name in config.evaluate.metrics:
+        if name not in METRICS:
+            yield UnknownName("evaluate.metrics: metric", name, METRICS)
+    known = [*config.evaluate.metrics, "loss", "perplexity"]
+    if config.evaluate.headline not in known:
+        yield UnknownName("evaluate.headline: metric", config.evaluate.headline, known)
+    watched = ["loss", *METRICS]
+    if config.train.early_stopping.metric not in watched:
+        yield UnknownName("train.early_stopping.metric: metric", config.train.early_stopping.metric, watched)
+
+
+def _method(config: Config) -> Iterator[UserError]:
+    """What the whole model, a quantised base or LoRA+ does not go with."""
+    bits, ratio = config.quantization.bits, config.train.loraplus_lr_ratio
+    if config.adapter == "none":
+        if bits != "none":
+            hint = "use quantization.bits=none, or train an adapter on the quantised base: method=lora"
+            yield UserError(
+                f"quantization.bits={bits} does not go with method=full: {bits}-bit weights do not train", hint
+            )
+        if ratio is not None:
+            hint = "use train.loraplus_lr_ratio=null, or method=lora_plus"
+            yield UserError("train.loraplus_lr_ratio does not go with method=full, which has no A and B", hint)
+    elif ratio is not None and config.hardware.optim.startswith(ONE_RATE):
+        hint = "use hardware.optim=adamw_torch, or train.loraplus_lr_ratio=null"
+        yield UserError(
+            f"train.loraplus_lr_ratio does not go with hardware.optim={config.hardware.optim}, which has one rate", hint
+        )
+    if config.adapter == "lora" and moves(config.lora) and bits != "none":
+        start = f"lora.init_lora_weights={config.lora.init_lora_weights}"
+        hint = "use quantization.bits=none, or lora.init_lora_weights=default"
+        yield UserError(f"{start} changes the base's weights, which {bits} bits cannot hold exactly", hint)
+    if config.adapter == "lora" and moves(config.lora) and config.hardware.trained_dtype == "bfloat16":
+        start = f"lora.init_lora_weights={config.lora.init_lora_weights}"
+        hint = "use hardware.trained_dtype=float32, or lora.init_lora_weights=default"
+        yield UserError(f"{start} does not go with hardware.trained_dtype=bfloat16, which rounds what it moves", hint)
+
+
+def _adapter(config: Config) -> Iterator[UserError]:
+    """What PEFT's adapters cannot be together."""
+    lora = config.lora
+    if config.adapter == "none":
+        return
+    if not lora.target_modules and not lora.target_parameters:
+        yield UserError("lora.target_modules is empty: nothing would be trained", "use [all-linear]")
+    if lora.init_lora_weights == "orthogonal" and (lora.r or 0) % 2:
+        hint = f"use lora.r={(lora.r or 0) + 1}, or lora.init_lora_weights=default"
+        yield UserError(f"lora.init_lora_weights=orthogonal needs an even rank, lora.r is {lora.r}", hint)
+    known = shape(config)
+    everything = lora.target_modules == ["all-linear"] and known is not None and known.is_moe
+    if lora.target_parameters or everything:
+        for key, unusual, usual in (
+            ("lora.use_dora", lora.use_dora, "false"),
+            ("lora.lora_dropout", lora.lora_dropout > 0, "0"),
+            ("lora.init_lora_weights", lora.init_lora_weights not in ("default", "gaussian"), "default"),
+        ):
+            if unusual:
+                other = (
+                    "lora.target_modules=[q_proj,k_proj,v_proj,o_proj]" if everything else "lora.target_parameters=[]"
+                )
+                hint = f"use {key}={usual}, or leave the experts frozen: {other}"
+                what = "experts, which all-linear reaches" if everything else "lora.target_parameters"
+                yield UserError(f"{key} does not go with {what}: PEFT has it for linear layers only", hint)
+
+
+def _precision(config: Config) -> Iterator[UserError]:
+    hardware = config.hardware
+    if hardware.dtype != "float16":
+        return
+    if hardware.memory_gb <= 0:
+        yield UserError("hardware.dtype=float16 needs a card", "use float32 or bfloat16 on the CPU")
+    if hardware.trained_dtype == "bfloat16":
+        hint = "use hardware.trained_dtype=float32, or hardware.dtype=bfloat16 where the card has it"
+        yield UserError("hardware.trained_dtype=bfloat16 does not go with hardware.dtype=float16", hint)
+
+
+def _training(config: Config) -> Iterator[UserError]:
+    train, data = config.train, config.data
+    if train.num_train_epochs == 0 and train.max_steps <= 0:
+        yield UserError("train.num_train_epochs=0: nothing would be trained", "set it, or train.max_steps")
+    own = [source.get("held_out") or 0 for source in data.sources.values() if isinstance(source, dict)]
+    if data.held_out > 0 or any(own):
+        return
+    for key, wanted in (
+        ("train.early_stopping.patience", train.early_stopping.patience is not None),
+        ("train.load_best_model_at_end", train.load_best_model_at_end),
+        ("train.eval_steps", bool(train.eval_steps)),
+    ):
+        if wanted:
+            yield UserError(f"{key} needs held-out rows, and data.held_out is 0", "set data.held_out, such as 0.1")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
