@@ -16,6 +16,7 @@ from typing import Any
 
 from sft_runner.config.schema import Config, Model, flatten
 from sft_runner.disk import read_json
+from sft_runner.model import continuing
 from sft_runner.model.files import TOKENIZER_FILES, locate
 from sft_runner.stages.stage import Stage
 
@@ -52,11 +53,14 @@ class Ingredients:
 
 def gather(stage: Stage, config: Config, inputs: Mapping[str, str], data: str, hashes: "Hashes") -> Ingredients:
     """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` is the
-    hash of the user's data."""
+    hash of the user's data. An adapter that is trained further counts by its bytes, wherever it lies."""
+    settings = read_by(stage, config)
+    if continuing.KEY in settings and (adapter := continuing.adapter_of(config)):
+        settings[continuing.KEY] = hashes.together([adapter / name for name in continuing.FILES])[:LENGTH]
     return Ingredients(
         stage=stage.name,
         version=stage.version,
-        config=read_by(stage, config),
+        config=settings,
         inputs={name: inputs[name] for name in stage.inputs},
         model=_model(stage, config.model, hashes) if stage.model else "",
         data=data if stage.data else "",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sft_runner.data.report.numbers import duration
 from sft_runner.planning import Plan, Step
 
 PLAIN_SECONDS = 15.0
@@ -21,10 +22,12 @@ class Progress:
         self.task: Any = None
         self.began = 0.0
         self.shown = 0.0
+        self.latest: dict[str, Any] = {}
 
     def begin(self, step: Step) -> None:
         """A stage begins."""
         self.began = self.shown = time.monotonic()
+        self.latest = {}
         if self.live:
             self.bar = _bar()
             self.task = self.bar.add_task(f"  {step.stage:<{self.width}}", total=None, values="starting")
@@ -36,11 +39,12 @@ class Progress:
             self._line(f"  {stage:<{self.width}}  {event['message']}")
         if "step" not in event:
             return
+        self.latest |= event  # not every event tells the loss, and few tell that of held-out rows
         if self.bar:
-            self.bar.update(self.task, completed=event["step"], total=event.get("steps"), values=_values(event))
+            self.bar.update(self.task, completed=event["step"], total=event.get("steps"), values=_values(self.latest))
         elif time.monotonic() - self.shown > PLAIN_SECONDS:
             self.shown = time.monotonic()
-            self._line(f"  {stage:<{self.width}}  {event['step']}/{event.get('steps', '?')} {_values(event)}")
+            self._line(f"  {stage:<{self.width}}  {event['step']}/{event.get('steps', '?')} {_values(self.latest)}")
 
     def note(self, stage: str, text: str) -> None:
         """Something worth knowing, such as who holds the stage."""
@@ -77,9 +81,7 @@ def summary(stage: str, metrics: Mapping[str, Any]) -> str:
         total = "; ".join(_score(name, metrics) for name in metrics["base"] if name in ("exact_match", "loss"))
         return " | ".join([total, *(f"{part}: {score}" for part, score in _parts(metrics).items())])
     if stage == "train":
-        return (
-            f"loss {metrics['loss']:.4f} after {metrics['steps']:,} steps, {metrics['tokens_per_second']:,.0f} tokens/s"
-        )
+        return _trained(metrics)
     if stage == "merge":
         return f"merged logits differ from the adapter's by at most {metrics['difference']['max']:.1e}"
     if stage == "serve":
@@ -88,11 +90,15 @@ def summary(stage: str, metrics: Mapping[str, Any]) -> str:
     return ""
 
 
-def duration(seconds: float) -> str:
-    """Seconds as `2:13`, or `1:02:13`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _trained(metrics: Mapping[str, Any]) -> str:
+    """How a training ended."""
+    text = f"loss {metrics['loss']:.4f}"
+    if best := metrics.get("best"):
+        shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in best.items() if name != "step")
+        text += f", on held-out rows {shown} at step {best['step']:,},"
+    text += f" after {metrics['steps']:,} steps, {metrics['tokens_per_second']:,.0f} tokens/s"
+    why = metrics.get("stopped_by", "steps")
+    return text if why == "steps" else f"{text}; ended by {why}"
 
 
 def _score(name: str, metrics: Mapping[str, Any]) -> str:
@@ -109,10 +115,8 @@ def _parts(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _values(event: Mapping[str, Any]) -> str:
-    """Loss, speed and time left of an event, as far as it has them."""
-    parts = []
-    if "loss" in event:
-        parts.append(f"loss {event['loss']:.4f}")
+    """Losses, speed and time left of an event, as far as it has them."""
+    parts = [f"{what} {event[key]:.4f}" for key, what in (("loss", "loss"), ("eval_loss", "held-out")) if key in event]
     if "tokens_per_second" in event:
         parts.append(f"{event['tokens_per_second']:,.0f} tokens/s")
     if "seconds_left" in event:

@@ -13,16 +13,18 @@ from sft_runner.disk import explained, read_json
 from sft_runner.errors import MachineError, SftError, StageFailed
 from sft_runner.events import EventReader
 from sft_runner.launcher import Workers, ended
+from sft_runner.model.continuing import adapter_of
 from sft_runner.model.files import fetch, locate
 from sft_runner.planning import Plan, Step
 from sft_runner.planning import plan as make_plan
 from sft_runner.progress import Progress
-from sft_runner.runs import RunFolder, earlier, orphans
+from sft_runner.runs import RunFolder, earlier, interrupted, orphans
 from sft_runner.serving import server
 from sft_runner.stages import STAGES
 from sft_runner.store import EVENTS, LOG, Store
 from sft_runner.tracking import make
 from sft_runner.tracking.numbers import flat
+from sft_runner.tracking.requirements import enabled
 from sft_runner.tracking.tracker import RunInfo, Tracker
 
 PRELOADED = ["torch", "transformers", "datasets", "peft"]
@@ -59,6 +61,7 @@ def execute(
         found = {step.stage: step.manifest for step in plan.steps if step.manifest}
         folder = earlier(plan)
         return Outcome("completed", folder, found, headline(found), model=_model(plan, folder))
+    tracker = tracker or make(plan.run.config, plan.output_dir)  # says what is missing before anything begins
     plan = _with_model(_with_data(plan))
     own = Workers() if workers is None else None
     try:
@@ -97,17 +100,15 @@ def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return found
 
 
-def _execute(plan: Plan, workers: Workers, tracker: Tracker | None, sweep: str | None) -> Outcome:
+def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) -> Outcome:
     with explained(plan.output_dir):
         plan.output_dir.mkdir(parents=True, exist_ok=True)
     trains = any(step.stage == "train" and step.action != "cached" for step in plan.steps)
     modules = [*PRELOADED, "trl.trainer.sft_trainer"] if trains else PRELOADED
     workers.start(modules, plan.output_dir / "worker.log")
     folder = RunFolder(plan, sweep)
-    tracker = tracker or make(plan.run.config, plan.output_dir)
-    for _, state in orphans(plan.output_dir, told=plan.run.config.tracking.mlflow.enabled):
-        if state.get("mlflow_run_id"):
-            tracker.mark_killed(state["mlflow_run_id"])
+    for killed, state in orphans(plan.output_dir, told=enabled(plan.run.config.tracking)):
+        tracker.mark_killed(killed, state.get("mlflow_run_id"))
     outcome = Outcome("completed", folder.path)
     with _ended(outcome, folder, tracker):
         outcome.mlflow_run_id = tracker.start(_info(plan, folder, sweep))
@@ -188,6 +189,8 @@ def _request(plan: Plan, step: Step) -> dict[str, Any]:
     for part, key in (("data", "path"), ("model", "name")):
         if config[part][key] and Path(config[part][key]).expanduser().exists():
             config[part][key] = str(Path(config[part][key]).expanduser().resolve())
+    if adapter := adapter_of(plan.run.config):
+        config["train"]["continue_from"] = str(adapter)
     return {
         "stage": step.stage,
         "version": step.ingredients.version,
@@ -251,7 +254,7 @@ def _info(plan: Plan, folder: RunFolder, sweep: str | None) -> RunInfo:
     }
     if sweep:
         tags["sft.sweep"] = sweep
-    return RunInfo(config.name, folder.path, params, tags)
+    return RunInfo(config.name, folder.path, params, tags, interrupted(plan))
 
 
 def _model(plan: Plan, run: Path | None) -> Path | None:

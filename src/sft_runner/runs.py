@@ -3,18 +3,21 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from platform import node
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
 
 from sft_runner.disk import explained, read_json, write_json
-from sft_runner.planning import Plan
+from sft_runner.tracking.requirements import enabled
+
+if TYPE_CHECKING:
+    from sft_runner.planning import Plan
 
 CONFIG, PLAN, STATE, LOCK = "config.yaml", "plan.json", "run.json", ".lock"
 
@@ -22,7 +25,7 @@ CONFIG, PLAN, STATE, LOCK = "config.yaml", "plan.json", "run.json", ".lock"
 class RunFolder:
     """The folder of a run that is under way. Its lock ends with this process, however it ends."""
 
-    def __init__(self, plan: Plan, sweep: str | None = None) -> None:
+    def __init__(self, plan: "Plan", sweep: str | None = None) -> None:
         time = datetime.now().astimezone()
         name = f"{time:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         self.path = plan.output_dir / "runs" / plan.run.config.name / name
@@ -41,6 +44,7 @@ class RunFolder:
             "choices": plan.run.choices,
             "sweep": sweep,
             "stages": {step.stage: step.fingerprint for step in plan.steps},
+            "trackers": enabled(plan.run.config.tracking),
             "mlflow_run_id": None,
             "pid": os.getpid(),
             "host": node(),
@@ -73,7 +77,7 @@ def runs(output_dir: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, An
             yield folder, state
 
 
-def earlier(plan: Plan) -> Path | None:
+def earlier(plan: "Plan") -> Path | None:
     """A finished run with the same stages; where the outputs were copied without one, None."""
     stages = {step.stage: step.fingerprint for step in plan.steps}
     for folder, state in runs(plan.output_dir):
@@ -83,13 +87,23 @@ def earlier(plan: Plan) -> Path | None:
     return None
 
 
-def orphans(output_dir: Path, told: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
+def interrupted(plan: "Plan") -> str | None:
+    """`<name>/<time>-<hex>` of the newest run that left a stage which this plan goes on with."""
+    going_on = {step.stage: step.fingerprint for step in plan.steps if step.action == "resume"}
+    for folder, state in runs(plan.output_dir) if going_on else ():
+        known = state.get("stages", {})
+        if state.get("state") not in ("running", "completed") and any(known.get(s) == fp for s, fp in going_on.items()):
+            return f"{folder.parent.name}/{folder.name}"
+    return None
+
+
+def orphans(output_dir: Path, told: Collection[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Runs that say they are running although nobody holds their lock: they were killed. Marks them so afterwards.
 
-    One that a tracker knows waits until a tracker is `told`.
+    `told` are the trackers that hear of it now. One that is off at the moment hears of it when it is next used.
     """
     for folder, state in runs(output_dir):
-        if state.get("state") != "running" or state.get("host") != node() or (state.get("mlflow_run_id") and not told):
+        if state.get("host") != node() or not _news(state, told):
             continue
         lock = FileLock(folder / LOCK, timeout=0)
         try:
@@ -97,10 +111,22 @@ def orphans(output_dir: Path, told: bool) -> Iterator[tuple[Path, dict[str, Any]
         except Timeout:
             continue
         state = read_json(folder / STATE) or {}  # it may have ended since
-        if state.get("state") == "running":
+        if _news(state, told):
             yield folder, state
-            write_json(folder / STATE, {**state, "state": "killed"})
+            left = [name for name in _untold(state) if name not in told]
+            write_json(folder / STATE, {**state, "state": "killed", "untold": left})
         lock.release()
+
+
+def _news(state: Mapping[str, Any], told: Collection[str]) -> bool:
+    """Whether a run was killed, if nobody holds its lock, and nobody knows it or one of the trackers does not."""
+    dead = state.get("state")
+    return dead == "running" or (dead == "killed" and any(name in told for name in _untold(state)))
+
+
+def _untold(state: Mapping[str, Any]) -> list[str]:
+    """The trackers that know of a run and not of its end."""
+    return list(state.get("untold", state.get("trackers", [])))
 
 
 def _without_secrets(values: Any) -> Any:

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from sft_runner import load
 from sft_runner.config.schema import Config, Mlflow, Tracking
 from sft_runner.stages.stage import Dataset
 from sft_runner.tracking import make, sqlite
 from sft_runner.tracking import mlflow as tracking
 from sft_runner.tracking.mlflow import MlflowTracker, open_store
+from sft_runner.tracking.requirements import enabled
 from sft_runner.tracking.safe import SafeTracker
 from sft_runner.tracking.tracker import MemoryTracker, NullTracker, RunInfo, Tracker
 
@@ -81,7 +83,7 @@ def test_parent_run_holds_configuration_tags_and_run_folder(tracker: MlflowTrack
         "data.path": "x" * 7000,
         "tracking.mlflow.uri": "https://user:secret@host",
     }
-    run_id = tracker.start(info(tmp_path, params=params, tags={"sft.recipe": "dates"}, resumes="b" * 32))
+    run_id = tracker.start(info(tmp_path, params=params, tags={"sft.recipe": "dates"}, resumes="dates/earlier"))
     run = tracker.client.get_run(run_id)
     assert run.info.run_name == "dates"
     assert run.info.status == "RUNNING"
@@ -89,7 +91,7 @@ def test_parent_run_holds_configuration_tags_and_run_folder(tracker: MlflowTrack
     assert len(run.data.params["data.path"]) == 6000
     assert len(run.data.params) == 153
     assert "secret" not in str(run.to_dictionary())
-    assert (run.data.tags["sft.recipe"], run.data.tags["sft.resumes"]) == ("dates", "b" * 32)
+    assert (run.data.tags["sft.recipe"], run.data.tags["sft.resumes"]) == ("dates", "dates/earlier")
     assert str(tmp_path) in run.data.tags["mlflow.note.content"]
     assert artifacts(tracker, run_id) == ["config.yaml", "plan.json"]
 
@@ -205,7 +207,7 @@ def test_orphans_are_marked_killed(tracker: MlflowTracker, output_dir: Path, tmp
     parent = tracker.start(info(tmp_path))
     done = finished(tracker, "prepare", MANIFEST, tmp_path)
     orphan = tracker.start_stage("train")
-    MlflowTracker(output_dir, "sft_runner").mark_killed(parent)
+    MlflowTracker(output_dir, "sft_runner").mark_killed(tmp_path, parent)
     status = {run: tracker.client.get_run(run).info.status for run in (parent, done.info.run_id, orphan)}
     assert status == {parent: "KILLED", done.info.run_id: "FINISHED", orphan: "KILLED"}
 
@@ -213,8 +215,8 @@ def test_orphans_are_marked_killed(tracker: MlflowTracker, output_dir: Path, tmp
 def test_marking_a_finished_or_unknown_run_changes_nothing(tracker: MlflowTracker, tmp_path: Path) -> None:
     parent = tracker.start(info(tmp_path))
     tracker.end("completed", {})
-    for run_id in (parent, "f" * 32, "not an id"):
-        tracker.mark_killed(run_id)
+    for run_id in (parent, "f" * 32, "not an id", None):
+        tracker.mark_killed(tmp_path, run_id)
     assert tracker.client.get_run(parent).info.status == "FINISHED"
 
 
@@ -278,7 +280,7 @@ def test_a_tracker_that_fails_is_said_once_and_switched_off(tmp_path: Path) -> N
     tracker.report("train", {"loss": 1.0})
     tracker.end_stage("train", "completed", None, None)
     tracker.end("completed", {})
-    assert [name for name, _ in broken.calls] == ["start", "start_stage"]
+    assert [name for name, _ in broken.calls] == ["start", "start_stage", "end"]  # it may work again, and its run ends
     assert [name for name, _ in healthy.calls] == ["start", "start_stage", "report", "end_stage", "end"]
     assert warnings == [
         "tracking.broken failed and is off for the rest of this run: "
@@ -348,3 +350,16 @@ def test_nothing_is_imported_before_something_is_told() -> None:
 
 def test_no_tracker_is_wanted(tmp_path: Path) -> None:
     assert isinstance(make(Config(), tmp_path), NullTracker)
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("tracking=none", []),
+        ("tracking=tensorboard", ["tensorboard"]),
+        ("tracking=[mlflow,tensorboard]", ["mlflow", "tensorboard"]),
+        ("tracking=[wandb,tensorboard]", ["tensorboard", "wandb"]),
+    ],
+)
+def test_trackers_compose(word: str, names: list[str]) -> None:
+    assert enabled(load("recipe=quickstart", word).config.tracking) == names

@@ -31,7 +31,7 @@ from mlflow.tracking.context.default_context import DefaultRunContext  # noqa: E
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE  # noqa: E402
 
 from sft_runner.tracking import sqlite  # noqa: E402
-from sft_runner.tracking.numbers import flat, is_number  # noqa: E402
+from sft_runner.tracking.numbers import is_number, measured, results  # noqa: E402
 from sft_runner.tracking.tracker import RunInfo  # noqa: E402
 
 STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
@@ -39,8 +39,6 @@ LARGEST_ARTIFACT = 64 * 10**6
 """Bytes of a file or folder that is still copied; of a larger one only the place is noted."""
 FLUSH_SECONDS = 1.0
 """Metrics wait at most so long for the next report, then are sent in one batch."""
-PROGRESS = ("time", "step", "steps", "seconds_left")
-"""Numbers of an event that say how far it is, not how well it does."""
 _PARAMS_PER_BATCH, _METRICS_PER_BATCH, _VALUE_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 100, 1000, 6000, 8000, 36
 _Value = TypeVar("_Value")
 _NOT_IN_NAMES = re.compile(r"[^\w.\- :/]")
@@ -112,8 +110,7 @@ class MlflowTracker:
         child.monitor.sampling_interval = min(max((now - child.started) / 30, 1.0), 60.0)
         step = event.get("step")
         child.step = max(child.step, int(step)) if is_number(step) else child.step
-        values = {key: value for key, value in event.items() if key not in PROGRESS and is_number(value)}
-        child.pending += _metrics(values, child.step, event.get("time"))
+        child.pending += _metrics(measured(event), child.step, event.get("time"))
         if now - child.sent >= FLUSH_SECONDS:
             self._flush(child)
 
@@ -124,7 +121,7 @@ class MlflowTracker:
         try:
             child.monitor.finish()  # type: ignore[no-untyped-call]
             if manifest is not None:
-                child.pending += _metrics(_results(manifest), child.step)
+                child.pending += _metrics(results(manifest), child.step)
             self._flush(child)
             if manifest is not None:
                 self.client.log_inputs(child.run_id, _dataset_inputs(manifest.get("datasets", [])))
@@ -138,19 +135,24 @@ class MlflowTracker:
         if origin := manifest.get("mlflow_run_id"):
             tags["sft.origin_run"] = str(origin)
         run_id = self._create(stage, tags)
-        for batch in _batches(_metrics(_results(manifest), 0), _METRICS_PER_BATCH):
+        for batch in _batches(_metrics(results(manifest), 0), _METRICS_PER_BATCH):
             self.client.log_batch(run_id, metrics=batch)
         self.client.log_inputs(run_id, _dataset_inputs(manifest.get("datasets", [])))
         self.client.set_terminated(run_id, STATUS["completed"])
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
-        for stage in list(self.children):
-            self.end_stage(stage, state, None, None)
-        if self.parent is not None:
-            self.client.log_batch(self.parent, metrics=_metrics(metrics, 0))
-            self.client.set_terminated(self.parent, STATUS[state])
+        try:
+            for stage in list(self.children):
+                self.end_stage(stage, state, None, None)
+            if self.parent is not None:
+                self.client.log_batch(self.parent, metrics=_metrics(metrics, 0))
+        finally:
+            if self.parent is not None:
+                self.client.set_terminated(self.parent, STATUS[state])
 
-    def mark_killed(self, run_id: str) -> None:
+    def mark_killed(self, folder: Path, run_id: str | None) -> None:
+        if run_id is None:
+            return
         try:
             parent = self.client.get_run(run_id)
         except MlflowException as error:
@@ -218,11 +220,6 @@ def _experiment(client: MlflowClient, name: str, uri: str, artifacts: Path, own:
     if own is not None and place is not None and found.artifact_location != place:
         sqlite.move(own, found.artifact_location, place)  # `output_dir` was moved or copied
     return str(found.experiment_id)
-
-
-def _results(manifest: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a manifest, flattened: `tuned.exact_match`."""
-    return flat({**manifest.get("metrics", {}), "seconds": manifest.get("seconds")})
 
 
 def _metrics(values: Mapping[str, float], step: int, at: float | None = None) -> list[Metric]:

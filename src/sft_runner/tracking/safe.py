@@ -1,7 +1,8 @@
-"""A tracker that cannot stop a run: whatever fails in it is said once, and it is told nothing more."""
+"""A tracker that cannot stop a run: whatever fails in it is said once, and it is told nothing more but the end."""
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,14 @@ class SafeTracker:
         self._tell(lambda tracker: tracker.cached(stage, manifest))
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
+        for name, tracker in self.trackers.items():
+            if name not in self.makers:  # what failed once may work again, and a run should not stay open for ever
+                with suppress(Exception):
+                    tracker.end(state, metrics)
         self._tell(lambda tracker: tracker.end(state, metrics))
 
-    def mark_killed(self, run_id: str) -> None:
-        self._tell(lambda tracker: tracker.mark_killed(run_id))
+    def mark_killed(self, folder: Path, run_id: str | None) -> None:
+        self._tell(lambda tracker: tracker.mark_killed(folder, run_id))
 
     def _tell(self, call: Callable[[Tracker], str | None]) -> str | None:
         """Call every tracker that still works; the first id that one of them returns."""

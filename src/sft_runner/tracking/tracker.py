@@ -19,17 +19,17 @@ class RunInfo:
     tags: Mapping[str, str]
     """Choices of groups, and the sweep if it is part of one."""
     resumes: str | None = None
-    """Tracker's id of the interrupted run that this one goes on from."""
+    """`<name>/<time>-<hex>` of the interrupted run that this one goes on from."""
 
 
 class Tracker(Protocol):
     """A place where runs are recorded. One parent for the run, one child for each stage."""
 
     def start(self, run: RunInfo) -> str | None:
-        """The run begins; returns the tracker's id for it."""
+        """The run begins; returns the tracker's id for it where it makes one of its own, as MLflow does."""
 
     def start_stage(self, stage: str) -> str | None:
-        """A stage begins to work; returns the tracker's id for it."""
+        """A stage begins to work; returns the tracker's id for it, like `start`."""
 
     def report(self, stage: str, event: Mapping[str, Any]) -> None:
         """One line of the stage's `events.jsonl`."""
@@ -38,13 +38,13 @@ class Tracker(Protocol):
         """The stage ended as `completed`, `failed` or `cancelled`; `folder` holds its output and the manifest."""
 
     def cached(self, stage: str, manifest: Mapping[str, Any]) -> None:
-        """The stage's output was found; the manifest names the run that made it."""
+        """The stage's output was found; the manifest says when and by which run it was made."""
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         """The run ended as `completed`, `failed` or `cancelled`, with its headline metrics."""
 
-    def mark_killed(self, run_id: str) -> None:
-        """An earlier run was killed before it could say so."""
+    def mark_killed(self, folder: Path, run_id: str | None) -> None:
+        """An earlier run was killed before it could say so: its run folder, and the id that `start` gave it."""
 
 
 class NullTracker:
@@ -68,7 +68,7 @@ class NullTracker:
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         return None
 
-    def mark_killed(self, run_id: str) -> None:
+    def mark_killed(self, folder: Path, run_id: str | None) -> None:
         return None
 
 
@@ -98,5 +98,5 @@ class MemoryTracker:
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         self.calls.append(("end", (state, dict(metrics))))
 
-    def mark_killed(self, run_id: str) -> None:
-        self.calls.append(("mark_killed", (run_id,)))
+    def mark_killed(self, folder: Path, run_id: str | None) -> None:
+        self.calls.append(("mark_killed", (folder, run_id)))
