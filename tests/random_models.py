@@ -11,6 +11,8 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -53,11 +55,12 @@ def random_model(family: str = "llama", tied: bool = False, seed: int = 0) -> An
     config_class, model_class = {
         "llama": (LlamaConfig, LlamaForCausalLM),
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "gemma2": (Gemma2Config, Gemma2ForCausalLM),
         "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
     }[family]
     end = tokenizer().eos_token_id
     layers = ["sliding_attention", "full_attention"]
-    own = {"head_dim": 8, "sliding_window": 8, "layer_types": layers} if family == "gemma3" else {}
+    own = {"head_dim": 8, "sliding_window": 8, "layer_types": layers} if family in ("gemma2", "gemma3") else {}
     config = config_class(**SHAPE, **own, tie_word_embeddings=tied, eos_token_id=end, pad_token_id=256)
     return model_class(config).eval()
 

@@ -4,16 +4,22 @@ Pure: reads the disk, writes nothing, imports nothing heavy, and prints itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sft_runner.config.run import Run
+from sft_runner.cost import settling
+from sft_runner.cost.fitting import Fitted
 from sft_runner.data import files
+from sft_runner.data.packing import packs_per_step
 from sft_runner.errors import UserError, raise_all
-from sft_runner.facts import facts
+from sft_runner.facts import Known, facts, warnings
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
+from sft_runner.method import method_of
+from sft_runner.model import continuing
+from sft_runner.model.architecture import Architecture, architecture
 from sft_runner.model.files import locate
 from sft_runner.stages import STAGES
 from sft_runner.store import Store
@@ -59,18 +65,14 @@ class Plan:
         return all(step.action == "cached" for step in self.steps)
 
     def __str__(self) -> str:
-        return "\n".join([self.title(), *self.table(), *(f"  {fact}" for fact in self.facts)])
+        doubts = (f"  warning: {warning}" for warning in self.run.warnings)
+        return "\n".join([self.title(), *self.table(), *(f"  {fact}" for fact in self.facts), *doubts])
 
     def title(self) -> str:
         """One line that names the run."""
-        config, choices = self.run.config, self.run.choices
-        parts = [
-            config.name,
-            config.model.name,
-            f"{choices.get('method', 'lora')} r={config.lora.r}",
-            config.hardware.name,
-        ]
-        return " · ".join(parts)
+        config = self.run.config
+        rank = f" r={config.lora.r}" if config.adapter == "lora" else ""
+        return " · ".join([config.name, config.model.name, f"{method_of(config).name}{rank}", config.hardware.name])
 
     def table(self) -> list[str]:
         """One line for each stage."""
@@ -86,6 +88,7 @@ class Plan:
             ],
             "decisions": [vars(decision) for decision in self.run.decisions],
             "facts": list(self.facts),
+            "warnings": list(self.run.warnings),
         }
 
 
@@ -93,7 +96,7 @@ def plan(run: Run) -> Plan:
     """Plan a run. Raises `UserError` for data or a model that cannot be used, all at once."""
     config = run.config
     hashes = Hashes()
-    data = _data(run, hashes)
+    data, arch = _checked(run, hashes)
     output_dir = Path(config.output_dir).expanduser().resolve()
     store = Store(output_dir)
     steps: dict[str, Step] = {}
@@ -102,7 +105,10 @@ def plan(run: Run) -> Plan:
         ingredients = gather(STAGES[name], config, inputs, data, hashes)
         steps[name] = _step(name, ingredients, store, steps, _forced_by(name, config.force, steps))
     hashes.save()
-    return Plan(run, output_dir, tuple(steps.values()), tuple(facts(run, steps["prepare"].manifest)))
+    run, fitted = _settled(run, arch, steps)
+    known = Known(store, tuple(steps.values()), arch, fitted)
+    run = replace(run, warnings=(*run.warnings, *warnings(run, known)))
+    return Plan(run, output_dir, known.steps, tuple(facts(run, known)))
 
 
 def wanted(until: str) -> list[str]:
@@ -116,22 +122,37 @@ def wanted(until: str) -> list[str]:
     return [name for name in STAGES if name in needed]
 
 
-def _data(run: Run, hashes: Hashes) -> str:
-    """The hash of the data; mistakes in data and model are told together."""
+def _checked(run: Run, hashes: Hashes) -> tuple[str, Architecture | None]:
+    """The hash of the data and the model's shape; all mistakes in what a run starts from are told together."""
     errors: list[UserError] = []
-    found = UNRESOLVED
+    data, arch = UNRESOLVED, None
     try:
         if not files.missing(run.config.data):
             files.check(run.config.data)
-            found = files.content_hash(run.config.data, hashes.of)
+            data = files.content_hash(run.config.data, hashes.of)
     except UserError as error:
         errors.append(error)
     try:
-        locate(run.config.model)
+        arch = architecture(run.config.model)
     except UserError as error:
         errors.append(error)
-    raise_all(errors)
-    return found
+    raise_all([*errors, *continuing.check(run.config)])
+    return data, arch
+
+
+def _settled(run: Run, arch: Architecture | None, steps: Mapping[str, Step]) -> tuple[Run, Fitted | None]:
+    """The run with its micro-batch and checkpointing, where training is still to come.
+
+    While a model that nothing is known of is not here, they stay open: the plan is made again once it is.
+    """
+    train = steps.get("train")
+    if train is None or train.action == "cached" or (arch is None and locate(run.config.model).folder is None):
+        return run, None
+    prepared, packs = steps["prepare"].manifest, None
+    if prepared and run.config.train.packing:
+        found = prepared["metrics"]["packing"]
+        packs = packs_per_step(found["rows"], found["packs"], run.config.train.batch_size)
+    return settling.settled(run, arch, packs)
 
 
 def _forced_by(name: str, force: list[str], before: Mapping[str, Step]) -> str:

@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sft_runner import sweep
@@ -11,6 +11,8 @@ from sft_runner.errors import SftError
 from sft_runner.planning import Plan
 from sft_runner.progress import summary
 from sft_runner.runner import Outcome
+from sft_runner.store import Store
+from sft_runner.training.report import PAGE
 
 
 def close(plan: Plan, outcome: Outcome) -> None:
@@ -49,16 +51,31 @@ def hints(plan: Plan, outcome: Outcome) -> list[str]:
     again = _command([word for word in plan.run.overrides if not word.startswith(("stage=", "stage.until=", "force="))])
     if outcome.model:
         lines.append(f"model: {outcome.model}")
+    if report := _report(plan):
+        lines.append(f"curve: {report}")
     if plan.run.config.stage.until != "serve":
         lines.append(f"next:  {again}   # merges and serves what was trained")
     elif not plan.run.config.stage.stay:
         lines.append(f"next:  {again} stage=serve   # keeps the server up")
-    mlflow = plan.run.config.tracking.mlflow
-    if mlflow.enabled and not (mlflow.uri or os.environ.get("MLFLOW_TRACKING_URI")):
-        lines.append(
-            "       " + shlex.join(["mlflow", "ui", "--backend-store-uri", f"sqlite:///{plan.output_dir}/mlflow.db"])
-        )
-    return lines
+    return lines + [f"       {shlex.join(words)}" for words in _viewers(plan)]
+
+
+def _viewers(plan: Plan) -> Iterator[list[str]]:
+    """The commands that show what the trackers keep on this machine."""
+    tracking = plan.run.config.tracking
+    if tracking.mlflow.enabled and not (tracking.mlflow.uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        yield ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{plan.output_dir}/mlflow.db"]
+    if tracking.tensorboard.enabled:
+        yield ["tensorboard", "--logdir", tracking.tensorboard.dir or str(plan.output_dir / "tensorboard")]
+
+
+def _report(plan: Plan) -> Path | None:
+    """The page with the loss curve of the training that this plan made or found."""
+    for step in plan.steps:
+        page = Store(plan.output_dir).folder(step.stage, step.fingerprint) / PAGE
+        if step.stage == "train" and page.is_file():
+            return page
+    return None
 
 
 def _command(words: Sequence[str]) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "sft_runner"
 MODULES = sorted(SOURCE.rglob("*.py"))
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "vllm", "bitsandbytes", "matplotlib", "pandas")
+HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "vllm", "bitsandbytes", "matplotlib", "pandas")
+HEAVY += ("mlflow", "tensorboard", "wandb")
 
 
 def imports(path: Path, at_start: bool = False) -> Iterator[str]:
@@ -39,8 +40,9 @@ def test_import_rules(path: Path) -> None:
     place = path.relative_to(SOURCE).as_posix()
     if not place.startswith("config/") and place != "cli.py":
         assert not uses(path, "hydra", "omegaconf"), "Hydra is known to cli and config only"
-    if place != "tracking/mlflow.py":
-        assert not uses(path, "mlflow"), "MLflow is known to tracking/mlflow.py only"
+    for tracker in ("mlflow", "tensorboard", "wandb"):
+        if place != f"tracking/{tracker}.py":
+            assert not uses(path, tracker), f"{tracker} is known to tracking/{tracker}.py only"
     if not place.startswith(("stages/", "training/", "model/", "data/")):
         assert not uses(path, "torch", "trl", "transformers", "peft", "datasets", "vllm")
     if place.startswith(("stages/", "training/", "model/", "data/")):

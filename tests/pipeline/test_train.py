@@ -1,13 +1,9 @@
 """Training for real, on a random model: what it leaves, what it says, and that being killed changes no bit of it."""
 
-import hashlib
 import json
-import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +11,30 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from random_models import Reports, chat_row, tokenizer, write_model, write_prepared, write_rows
-from sft_runner.config.schema import Config, Hardware, Lora, Model, Quantization
-from sft_runner.config.schema import Train as TrainConfig
+from random_models import Reports, chat_row, tokenizer, write_rows
 from sft_runner.disk import read_json
-from sft_runner.errors import MachineError, StageFailed, UnknownName, UserError
-from sft_runner.events import EventWriter
+from sft_runner.errors import UnknownName, UserError
 from sft_runner.hardware import Fit
 from sft_runner.model import loading
 from sft_runner.model.rows import all_rows
 from sft_runner.stages.stage import Result
-from sft_runner.stages.train import Train
 from sft_runner.training import checkpoints
+from trainings import STEPS, digest, ended, finish, killed, settings, started, train, write_world
+from trainings import processes as forked
 
 pytestmark = [
     # PEFT 0.21 asks transformers 5.23 for a property that has a new name
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-ROWS, STEPS = 37, 20
-"""37 rows, 8 in a step and 4 in a micro-batch: the last step of each of the 4 epochs has 5 rows."""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model and prepared rows."""
-    folder = tmp_path_factory.mktemp("world")
-    write_model(folder / "base")
-    write_prepared(folder / "prepare", held_out=2, train=ROWS)
-    return folder
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,31 +44,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def settings(world: Path, **changes: Any) -> Config:
-    """A settled run with everything that makes resuming hard; `changes` are such as `train__seed=1`."""
-    config = Config(
-        model=Model(name=str(world / "base")),
-        hardware=Hardware(per_device_train_batch_size=4),
-        lora=Lora(r=4, lora_alpha=8.0, lora_dropout=0.2),
-        quantization=Quantization(bits="none"),
-        train=TrainConfig(learning_rate=5e-3, num_train_epochs=4, batch_size=8, save_steps=3, logging_steps=2),
-    )
-    for key, value in changes.items():
-        part, name = key.split("__")
-        setattr(getattr(config, part), name, value)
-    return config
-
-
-def train(world: Path, folder: Path, reports: Reports | None = None, **changes: Any) -> Result:
-    folder.mkdir(exist_ok=True)
-    report = Reports() if reports is None else reports
-    return Train().execute(settings(world, **changes), {"prepare": world / "prepare"}, folder, report)
-
-
-def digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +58,13 @@ def test_what_it_leaves(world: Path, whole: tuple[Path, Result, Reports]) -> Non
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
+        "loss.png",
+        "loss.svg",
+        "report.html",
         "training.json",
     ]
-    assert result.artifacts == ["adapter", "training.json"]
+    assert sorted(result.artifacts) == ["adapter", "loss.png", "loss.svg", "report.html", "training.json"]
+    assert result.notes == []
     written = json.loads((folder / "adapter" / "adapter_config.json").read_text())
     assert written["base_model_name_or_path"] == str(world / "base")
     assert written["target_modules"] == sorted(written["target_modules"])
@@ -112,6 +80,8 @@ def test_what_it_measured(whole: tuple[Path, Result, Reports]) -> None:
     metrics = result.metrics
     assert (metrics["steps"], metrics["epochs"]) == (STEPS, 4)
     assert (metrics["micro_batch"], metrics["accumulation"]) == (4, 2)
+    assert (metrics["stopped_by"], metrics["kept_step"], metrics["skipped_steps"]) == ("steps", STEPS, 0)
+    assert "mfu" not in metrics  # there is no card to be utilised
     assert metrics["dtypes"] == {"base": "float32", "adapter": "float32"}
     assert 0 < metrics["trainable_parameters"] < metrics["total_parameters"]
     assert metrics["tokens_per_second"] == pytest.approx(metrics["tokens"] / metrics["seconds"], rel=0.01)
@@ -124,6 +94,7 @@ def test_what_it_measured(whole: tuple[Path, Result, Reports]) -> None:
 def test_tokens_are_those_of_the_rows(world: Path, whole: tuple[Path, Result, Reports]) -> None:
     rows = all_rows(world / "prepare" / "train.arrow")
     assert whole[1].metrics["tokens"] == 4 * sum(len(ids) for ids in rows["input_ids"])
+    assert 0.5 < whole[1].metrics["real_tokens"] < 0.9  # rows of different lengths are padded
 
 
 def test_what_it_says(whole: tuple[Path, Result, Reports]) -> None:
@@ -141,7 +112,7 @@ def test_peft_loads_it_with_a_base_of_ones_choice(world: Path, whole: tuple[Path
     with torch.inference_mode():
         before = base(ids).logits
         theirs = PeftModel.from_pretrained(base, whole[0] / "adapter").eval()(ids).logits
-        ours = loading.load_tuned(settings(world), whole[0] / "adapter")(ids).logits
+        ours = loading.load_tuned(settings(world), whole[0])(ids).logits
     assert (theirs - before).abs().max() > 0.5
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
@@ -161,73 +132,23 @@ def test_the_micro_batch_does_not_change_what_is_learned(world: Path, tmp_path: 
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["selective", "full"])
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")  # TRL's selective one
 def test_activation_checkpointing_does_not_change_what_is_learned(
-    world: Path, whole: tuple[Path, Result, Reports], tmp_path: Path
+    world: Path, whole: tuple[Path, Result, Reports], tmp_path: Path, mode: str
 ) -> None:
-    train(world, tmp_path / "train", hardware__activation_checkpointing="full")
+    result = train(world, tmp_path / "train", hardware__activation_checkpointing=mode)
     assert digest(tmp_path / "train") == digest(whole[0])
+    assert result.metrics["activation_checkpointing"] == mode
 
 
 # --- killed ---------------------------------------------------------------------------------------------------------
 
 
-def attempt(world: str, folder: str, die_at: str = "", **changes: Any) -> None:
-    """One attempt, in a process of its own; `die_at` is `save:N` to be killed while checkpoint N is sealed."""
-    torch.set_num_threads(1)
-    if die_at.startswith("save:"):
-        seal = checkpoints.seal
-
-        def killed(checkpoint: Path) -> None:
-            if checkpoint.name == f"checkpoint-{die_at.removeprefix('save:')}":
-                os.kill(os.getpid(), signal.SIGKILL)
-            seal(checkpoint)
-
-        checkpoints.seal = killed
-    if die_at == "end":
-        from sft_runner.stages import train as stage
-
-        remove = stage.shutil.rmtree
-
-        def then_killed(path: Path, **named: Any) -> None:
-            remove(path, **named)
-            if Path(path).name == "checkpoints":
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        stage.shutil.rmtree = then_killed  # type: ignore[assignment]
-    Path(folder).mkdir(exist_ok=True)
-    report = EventWriter(Path(folder).with_suffix(".jsonl"))
-    Train().execute(settings(Path(world), **changes), {"prepare": Path(world) / "prepare"}, Path(folder), report)
-
-
 @pytest.fixture(scope="module")
 def processes() -> Any:
-    """Processes that start at once, because the imports were made before they are forked."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sft_runner.stages.trainer", "random_models"])
-    return context
-
-
-def started(processes: Any, world: Path, folder: Path, die_at: str = "", **changes: Any) -> BaseProcess:
-    process: BaseProcess = processes.Process(target=attempt, args=(str(world), str(folder), die_at), kwargs=changes)
-    process.start()
-    return process
-
-
-def ended(process: BaseProcess, code: int) -> None:
-    process.join(120)
-    assert process.exitcode == code
-
-
-def finish(processes: Any, world: Path, folder: Path, goes_on_from: int | None, **changes: Any) -> None:
-    """A second attempt that is not disturbed; checks where it went on from."""
-    events = folder.with_suffix(".jsonl")
-    events.unlink()
-    ended(started(processes, world, folder, **changes), 0)
-    told = [json.loads(line) for line in events.read_text().splitlines()]
-    messages = [event["message"] for event in told if "message" in event and "goes on" in event["message"]]
-    assert messages == ([] if goes_on_from is None else [f"goes on from step {goes_on_from}"])
-    steps = [event["step"] for event in told if "step" in event]
-    assert not steps or steps[0] == (goes_on_from or 0)
+    """Where attempts are forked from."""
+    return forked()
 
 
 @pytest.mark.slow
@@ -262,7 +183,7 @@ def test_killed_while_a_checkpoint_is_written(
 ) -> None:
     """Steps 5, 10, 15 end an epoch, so 15 resumes across one and 9 within one."""
     folder = tmp_path / "train"
-    ended(started(processes, world, folder, f"save:{step}"), -signal.SIGKILL)
+    killed(processes, world, folder, f"save:{step}")
     assert (folder / "checkpoints" / f"checkpoint-{step}").is_dir()
     finish(processes, world, folder, goes_on_from)
     assert digest(folder) == digest(whole[0])
@@ -274,7 +195,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(
     processes: Any, world: Path, whole: tuple[Path, Result, Reports], tmp_path: Path, damage: str
 ) -> None:
     folder = tmp_path / "train"
-    ended(started(processes, world, folder, "save:15"), -signal.SIGKILL)
+    killed(processes, world, folder, "save:15")
     victim = folder / "checkpoints" / "checkpoint-12" / "optimizer.pt"
     content = victim.read_bytes()
     victim.write_bytes(content[:100] if damage == "truncated" else bytes(len(content)))
@@ -287,7 +208,7 @@ def test_killed_when_all_was_done(
     processes: Any, world: Path, whole: tuple[Path, Result, Reports], tmp_path: Path
 ) -> None:
     folder = tmp_path / "train"
-    ended(started(processes, world, folder, "end"), -signal.SIGKILL)
+    killed(processes, world, folder, "end")
     assert not (folder / "checkpoints").exists()
     finish(processes, world, folder, None)
     assert not folder.with_suffix(".jsonl").read_text()  # nothing was trained again
@@ -300,9 +221,6 @@ def test_killed_when_all_was_done(
 
 # --- packed ---------------------------------------------------------------------------------------------------------
 
-PACKS, PACKED_STEPS = 14, 20
-"""14 packs, 3 in a step, which hold 7.93 of the 37 rows: 5 steps for each of the 4 epochs."""
-
 
 @pytest.fixture(scope="module")
 def packed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Reports]:
@@ -311,38 +229,16 @@ def packed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder, train(world, folder, reports, train__packing=True), reports
 
 
-def test_a_step_takes_as_many_packs_as_hold_its_rows(world: Path, packed: tuple[Path, Result, Reports]) -> None:
-    metrics = packed[1].metrics
-    assert len(all_rows(world / "prepare" / "packs.arrow")) == PACKS
-    assert (metrics["micro_batch"], metrics["accumulation"]) == (3, 1)
-    assert metrics["rows_per_step"] == 7.93
-    assert (metrics["steps"], metrics["epochs"]) == (PACKED_STEPS, 4)
-    logged = read_json(packed[0] / "training.json")["logged"]
-    assert metrics["loss"] < logged[0]["loss"] - 0.5
-    assert not [entry for entry in logged if "num_tokens" in entry]
-
-
-def test_tokens_of_packs_are_those_of_the_rows(
-    whole: tuple[Path, Result, Reports], packed: tuple[Path, Result, Reports]
+def test_packing_changes_how_rows_are_fed_and_not_what_is_learned(
+    world: Path, whole: tuple[Path, Result, Reports], packed: tuple[Path, Result, Reports], tmp_path: Path
 ) -> None:
-    assert packed[1].metrics["tokens"] == whole[1].metrics["tokens"]
-
-
-def test_the_model_is_checked_once_before_it_learns_from_packs(packed: tuple[Path, Result, Reports]) -> None:
-    told = [event["message"] for event in packed[2] if "message" in event]
-    assert len([message for message in told if "packed documents are the same as alone" in message]) == 1
-
-
-def test_a_model_that_mixes_documents_is_not_trained_on_packs(world: Path, tmp_path: Path) -> None:
-    shape = {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "initializer_range": 0.3}
-    MambaForCausalLM(MambaConfig(vocab_size=260, **shape)).save_pretrained(tmp_path / "base")
-    tokenizer().save_pretrained(tmp_path / "base")
-    model: dict[str, Any] = {"model__name": str(tmp_path / "base"), "hardware__attn_implementation": "eager"}
-    model |= {"lora__target_modules": ["in_proj", "x_proj"]}
-    with pytest.raises(StageFailed, match=r"train\.packing: this model does not keep") as raised:
-        train(world, tmp_path / "train", train__packing=True, **model)
-    assert raised.value.hint == "set train.packing=false"
-    assert not (tmp_path / "train" / "adapter").exists()
+    metrics = packed[1].metrics
+    assert (metrics["steps"], metrics["epochs"], metrics["tokens"]) == (STEPS, 4, whole[1].metrics["tokens"])
+    assert metrics["real_tokens"] > whole[1].metrics["real_tokens"] + 0.1  # there is less padding
+    for packing in (False, True):
+        train(world, tmp_path / str(packing), train__packing=packing, lora__lora_dropout=0.0)
+    one, other = (read_json(tmp_path / name / "training.json")["logged"] for name in ("True", "False"))
+    assert [entry["loss"] for entry in one] == pytest.approx([entry["loss"] for entry in other], abs=1e-4)
 
 
 @pytest.mark.slow
@@ -351,7 +247,7 @@ def test_packed_and_killed(
     processes: Any, world: Path, packed: tuple[Path, Result, Reports], tmp_path: Path, step: int, goes_on_from: int
 ) -> None:
     folder = tmp_path / "train"
-    ended(started(processes, world, folder, f"save:{step}", train__packing=True), -signal.SIGKILL)
+    killed(processes, world, folder, f"save:{step}", train__packing=True)
     finish(processes, world, folder, goes_on_from, train__packing=True)
     assert digest(folder) == digest(packed[0])
     assert read_json(folder / "training.json")["metrics"]["tokens"] == packed[1].metrics["tokens"]
@@ -406,14 +302,6 @@ def test_the_plain_loss_is_trls(world: Path, tmp_path: Path, monkeypatch: pytest
 # --- what can go wrong ----------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_a_number_stops(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match=r"is (nan|inf) at step \d+ of 20") as raised:
-        train(world, tmp_path / "train", train__learning_rate=1e30, train__max_grad_norm=0.0, train__logging_steps=1)
-    assert "lower train.learning_rate" in raised.value.hint
-    newest = checkpoints.latest(tmp_path / "train" / "checkpoints")
-    assert newest is None or newest[0] < STEPS  # what is not a number is never sealed
-
-
 def test_modules_that_do_not_exist(world: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=r"lora\.target_modules: module 'q_porj'") as raised:
         train(world, tmp_path / "train", lora__target_modules=["k_proj", "q_porj"])
@@ -452,17 +340,3 @@ def test_extra_fields_reach_trl_and_come_last(world: Path) -> None:
 def test_settings_that_trl_does_not_take(world: Path, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         train(world, tmp_path / "train", **changes)
-
-
-def test_out_of_memory_names_what_is_left_to_try(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sft_runner.training import trainer
-
-    def full(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-
-    monkeypatch.setattr(trainer.Trainer, "training_step", full)
-    with pytest.raises(MachineError, match="CUDA out of memory") as raised:
-        train(world, tmp_path / "train", hardware__activation_checkpointing="full", data__max_length=512)
-    assert raised.value.hint == (
-        "try, one after the other: quantization.bits=4, data.max_length=256, hardware.per_device_train_batch_size=1"
-    )

@@ -126,3 +126,43 @@ def test_a_folder_fits_only_its_own_files(tmp_path: Path) -> None:
     assert checkpoints.fits(tmp_path, files, hashes=False)
     assert not checkpoints.fits(tmp_path, files)
     assert not checkpoints.fits(tmp_path, {})
+
+
+# --- which ones are kept --------------------------------------------------------------------------------------------
+
+
+def steps(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("checkpoint-")) for path in folder.iterdir())
+
+
+def test_rotation_spares_what_is_needed(folder: Path) -> None:
+    for step in (11, 12):
+        checkpoints.seal(write(folder, step))
+    checkpoints.rotate(folder, 1, {9, 5})
+    assert steps(folder) == [9, 12]
+    checkpoints.rotate(folder, 1)
+    assert steps(folder) == [12]
+
+
+def test_what_was_taken_after_a_step_is_discarded(folder: Path) -> None:
+    checkpoints.discard(folder, after=9)
+    assert steps(folder) == [9]
+    assert checkpoints.latest(folder) == (9, folder / "checkpoint-9")
+
+
+def test_the_newest_up_to_a_step(folder: Path) -> None:
+    assert checkpoints.latest(folder, until=9) == (9, folder / "checkpoint-9")
+    assert checkpoints.latest(folder, until=8) is None
+
+
+@pytest.mark.parametrize(("step", "found"), [(8, {9}), (9, {9, 10}), (10, {10}), (99, {10})])
+def test_around_a_step(folder: Path, step: int, found: set[int]) -> None:
+    assert checkpoints.around(folder, step) == found
+
+
+def test_one_whose_bytes_were_changed_is_not_whole(folder: Path) -> None:
+    assert checkpoints.whole(folder, 9) == folder / "checkpoint-9"
+    (folder / "checkpoint-9" / "optimizer.pt").write_bytes(b"MOMENTS")
+    assert checkpoints.latest(folder, until=9) is not None  # sizes alone are the same
+    assert checkpoints.whole(folder, 9) is None
+    assert checkpoints.whole(folder, 7) is None

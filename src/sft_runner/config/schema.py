@@ -51,8 +51,8 @@ class Hardware:
     activation_checkpointing: str = setting("auto", counts=False, choices=("auto", "none", "selective", "full"))
     """Recompute activations in the backward pass: `full` is about a third slower and takes far less memory, `selective`
     keeps what attention made; `auto` takes the least that fits."""
-    attn_implementation: str = setting("sdpa", counts=False)
-    """Attention kernel, in the words of transformers."""
+    attn_implementation: str | None = setting(None, counts=False)
+    """Attention kernel, in the words of transformers; open: `sdpa`, or `eager` where the model does not take that."""
     dataloader_num_workers: int = setting(0, counts=False, at_least=0)
     """Processes that feed the trainer."""
     quantization_bits: str = setting("none", counts=False, choices=("none", "8", "4"), approximates=True)

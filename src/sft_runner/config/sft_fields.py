@@ -22,7 +22,7 @@ SOURCES = (
 _ADAPTER_ONLY = "not supported yet: one process on one device trains"
 _PREPARED = "rows are made by the prepare stage; see data.*"
 _REPORTED = "progress and tracking are set with tracking.*"
-_EVALUATED = "the evaluate stage scores; see evaluate.*"
+_LOOKS = "train.eval_steps, which looks at held-out rows with the code of the evaluate stage"
 _LOCAL = "not supported: nothing is uploaded"
 _FIXED = "fixed, so that a run that is killed resumes exactly"
 
@@ -46,7 +46,9 @@ OWNED: dict[str, str] = {
     "per_device_train_batch_size": "hardware.per_device_train_batch_size",
     "per_device_eval_batch_size": "hardware.per_device_eval_batch_size",
     "activation_checkpointing": "hardware.activation_checkpointing",
+    "activation_checkpointing_kwargs": "hardware.activation_checkpointing",
     "gradient_checkpointing": "hardware.activation_checkpointing",
+    "gradient_checkpointing_kwargs": "hardware.activation_checkpointing",
     "dataloader_num_workers": "hardware.dataloader_num_workers",
     "optim": "hardware.optim",
     "bf16": "hardware.dtype",
@@ -82,9 +84,9 @@ OWNED: dict[str, str] = {
     "save_only_model": _FIXED,
     "save_strategy": _FIXED,
     "save_on_each_node": _FIXED,
-    "load_best_model_at_end": "not supported yet",
-    "metric_for_best_model": "not supported yet: load_best_model_at_end",
-    "greater_is_better": "not supported yet: load_best_model_at_end",
+    "load_best_model_at_end": "train.load_best_model_at_end",
+    "metric_for_best_model": "train.early_stopping.metric",
+    "greater_is_better": "train.early_stopping.metric, of which it is known",
     # what is told
     "report_to": _REPORTED,
     "run_name": "name",
@@ -97,10 +99,16 @@ OWNED: dict[str, str] = {
     "include_num_input_tokens_seen": "fixed: tokens are always counted",
     "logging_nan_inf_filter": "fixed: a loss that is not a number stops the run",
     # evaluation
-    "eval_strategy": _EVALUATED,
-    "eval_steps": _EVALUATED,
-    "eval_delay": _EVALUATED,
-    "eval_on_start": _EVALUATED,
+    "eval_strategy": _LOOKS,
+    "eval_steps": "train.eval_steps",
+    "eval_delay": _LOOKS,
+    "eval_on_start": _LOOKS,
+    "eval_accumulation_steps": _LOOKS,
+    "eval_do_concat_batches": _LOOKS,
+    "batch_eval_metrics": _LOOKS,
+    "prediction_loss_only": _LOOKS,
+    "bf16_full_eval": "hardware.dtype",
+    "fp16_full_eval": "hardware.dtype",
     "do_train": "stage",
     "do_eval": "stage",
     "do_predict": "stage",

@@ -1,33 +1,39 @@
-"""Train the adapter with TRL's `SFTTrainer` on prepared rows.
+"""Train with TRL's `SFTTrainer` on prepared rows.
 
 Killed at any moment, the next attempt goes on from the newest whole checkpoint and ends with the same bits on the CPU.
+Where memory runs out, the same rows are fed in smaller pieces; where training goes wrong, it ends and says where.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
-from sft_runner.data.packing import packs_per_step
-from sft_runner.data.prepared import PACKS, TRAIN
+from sft_runner.config.schema_train import Train as Settings
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import MachineError
-from sft_runner.hardware import Fit, fit
+from sft_runner.hardware import fit
 from sft_runner.stages.stage import Report, Result
 from sft_runner.training import checkpoints
+from sft_runner.training.attempts import Attempts, load
+from sft_runner.training.divergence import Diverged, Divergence
+from sft_runner.training.ending import BUDGET, DIVERGENCE, after_divergence, conclude
+from sft_runner.training.looks import best, evaluated
+from sft_runner.training.memory import Descent, OutOfMemory, Rung, first_line, free, ran_out, remedies, watched
+from sft_runner.training.output import ADAPTER, MODEL, trained, write_trained
 
 if TYPE_CHECKING:
-    from sft_runner.training.trainer import Trainer
+    from sft_runner.training.assembly import Assembly
 
-CHECKPOINTS, ADAPTER, TRAINING = "checkpoints", "adapter", "training.json"
+CHECKPOINTS, ATTEMPTS, TRAINING = "checkpoints", "attempts.json", "training.json"
 
 
 class Train:
-    """A PEFT adapter in `adapter/`, and what happened step by step in `training.json`."""
+    """A PEFT adapter in `adapter/`, or a whole model in `model/`; in `training.json` what happened step by step."""
 
     name = "train"
     version = 1
@@ -36,101 +42,169 @@ class Train:
     model = "weights"
     data = False
     gpu = True
-    keeps: tuple[str, ...] = (CHECKPOINTS, ADAPTER, TRAINING)
+    keeps: tuple[str, ...] = (CHECKPOINTS, ATTEMPTS, ADAPTER, MODEL, TRAINING)
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
-        """Train, or go on with what an earlier attempt left; an adapter that is already complete is kept."""
-        metrics = _finished(folder)
-        if metrics is None:
-            shutil.rmtree(folder / ADAPTER, ignore_errors=True)
+        """Train, or go on with what an earlier attempt left; weights that are already complete are kept."""
+        from sft_runner.training import report as page
+
+        done = _finished(folder, trained(config))
+        if done is None:
+            shutil.rmtree(folder / trained(config), ignore_errors=True)
             _use_one_card(config, report)
-            with _memory_explained(config):
-                metrics = _train(config, inputs["prepare"], folder, report)
+            attempts = load(folder / ATTEMPTS)
+            done = _until_it_fits(_Job(config, inputs["prepare"], folder, attempts, report))
+        told = done["metrics"] | {
+            "descents": [one["step"] for one in done["out_of_memory"]],
+            "resumed": done["resumed"],
+        }
+        pages = page.write(folder, config, told, done["logged"], done["evaluated"], done["story"])
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        return Result(metrics, artifacts=[ADAPTER, TRAINING])
+        (folder / ATTEMPTS).unlink(missing_ok=True)
+        small = [] if config.adapter == "none" else [ADAPTER]
+        return Result(done["metrics"], notes=done["notes"], artifacts=[*small, TRAINING, *pages])
 
 
-def _train(config: Config, prepared: Path, folder: Path, report: Report) -> dict[str, Any]:
-    """The training itself; returns its metrics once the adapter is safely on the disk."""
-    from sft_runner.model.packs import check_isolated
+@dataclass(frozen=True)
+class _Job:
+    """What all attempts at one training have in common."""
+
+    config: Config
+    prepared: Path
+    folder: Path
+    attempts: Attempts
+    report: Report
+
+    @property
+    def size(self) -> int:
+        """Rows in a step."""
+        return self.config.train.batch_size
+
+
+def _until_it_fits(job: _Job) -> dict[str, Any]:
+    """Attempts that take less memory each time, until one has brought trained weights to the disk."""
+    from sft_runner.training.story import warnings
+
+    hardware, attempts = job.config.hardware, job.attempts
+    level = "none" if hardware.activation_checkpointing == "auto" else hardware.activation_checkpointing
+    top = Rung(fit(job.size, hardware.per_device_train_batch_size or job.size).micro_batch, level)
+    rung = attempts.rung(hardware.name, top)
+    for sentence in warnings(attempts, job.size):
+        job.report(message=sentence)
+    while True:
+        settled = replace(
+            hardware,
+            per_device_train_batch_size=rung.micro_batch,
+            activation_checkpointing=rung.activation_checkpointing,
+        )
+        here = replace(job, config=replace(job.config, hardware=settled))
+        try:
+            return _attempt(here)
+        except OutOfMemory as full:
+            lower = rung.lower(job.size)
+            if lower is None:
+                raise _no_memory(here.config, "while training", full.error) from full
+            descent = Descent(hardware.name, top, rung, lower, full.step, full.error)
+        attempts.descents.append(descent)
+        attempts.write()
+        job.report(message=descent.told(job.size))
+        rung = lower
+        free()
+
+
+def _attempt(job: _Job) -> dict[str, Any]:
+    """One attempt: build, train, choose whose weights are kept, write them; returns what `training.json` says.
+
+    Raises `OutOfMemory` where the same rows may still fit in smaller pieces.
+    """
+    from sft_runner.model import adapters
+    from sft_runner.training import figures, story
     from sft_runner.training.assembly import build
-    from sft_runner.training.progress import peak_memory_gb
 
-    batch, rows_per_step = _batch(config, prepared)
-    newest = checkpoints.clean(folder / CHECKPOINTS)
-    trainer, progress = build(config, batch, prepared, folder / CHECKPOINTS, report)
-    if config.train.packing and newest is None:
-        exact = config.hardware.dtype == "float32" and config.quantization.bits == "none"
-        difference = check_isolated(trainer.model, trainer.train_dataset, trainer.data_collator, exact)
-        report(message=f"packed documents are the same as alone, logits differ by at most {difference:.1e}")
-    trainable, total = trainer.model.get_nb_trainable_parameters()
-    dtypes = _dtypes(trainer)
-    report(message=f"{trainable:,} of {total:,} parameters train, in {dtypes['adapter']} on a {dtypes['base']} base")
-    if newest:
-        report(message=f"goes on from step {newest[0]}")
-    trainer.train(resume_from_checkpoint=str(newest[1]) if newest else None)
-    state = trainer.state
-    logged = [entry for entry in state.log_history if "loss" in entry]
-    metrics = {
-        "loss": logged[-1]["loss"],
-        "steps": state.global_step,
-        "epochs": state.epoch,
-        "tokens": int(state.num_input_tokens_seen),
-        "tokens_per_second": round(progress.tokens_per_second(state), 1),
-        "seconds": round(progress.seconds(), 3),
-        "trainable_parameters": trainable,
-        "total_parameters": total,
-        "peak_memory_gb": round(peak_memory_gb(), 3),
-        "micro_batch": batch.micro_batch,
-        "accumulation": batch.accumulation,
-        "rows_per_step": rows_per_step,
-        "dtypes": dtypes,
+    config, attempts, taken = job.config, job.attempts, job.folder / CHECKPOINTS
+    batch = fit(job.size, config.hardware.per_device_train_batch_size or job.size)
+    newest = _newest(taken, config.train)
+    with _loading_explained(config):
+        made = build(config, batch, job.prepared, taken, attempts, job.report)
+    trainer = made.trainer
+    job.report(message=figures.told(figures.sizes(trainer, config)))
+    with watched(trainer):
+        if trainer.layout.packing and trainer.layout.flat and newest is None:
+            _check_packs(made, config, job.report)
+        diverged = _run(made, newest, attempts, job.report)
+    if diverged:
+        after_divergence(diverged, config, taken, attempts, trainer.state.max_steps)
+    ending = conclude(trainer, config, taken, made.stopping.reason, diverged)
+    metrics = figures.metrics(made, config, attempts, ending, batch)
+    looks = evaluated(trainer.state.log_history)
+    notes = [*adapters.notes(trainer.model), *story.notes(config.train, attempts, ending, job.size)]
+    write_trained(trainer, config, job.folder)
+    done = {
+        "metrics": metrics,
+        "logged": figures.losses(trainer),
+        "evaluated": looks,
+        "out_of_memory": [asdict(descent) for descent in attempts.descents],
+        "resumed": attempts.resumed,
+        "notes": notes,
+        "story": story.story(config.train, attempts, notes, best(looks, config.train.early_stopping.metric)),
+        "files": checkpoints.settle(job.folder / trained(config)),
     }
-    _write_adapter(trainer, config, folder / ADAPTER)
-    files = checkpoints.settle(folder / ADAPTER)
-    write_json(folder / TRAINING, {"metrics": metrics, "logged": logged, "files": files})
-    return metrics
+    write_json(job.folder / TRAINING, done)
+    return done
 
 
-def _batch(config: Config, prepared: Path) -> tuple[Fit, float]:
-    """How the rows or packs of a step are fed to the machine, and the mean number of rows in a step."""
-    from sft_runner.model.rows import all_rows
-
-    size, rows_per_step = config.train.batch_size, float(config.train.batch_size)
-    if config.train.packing:
-        rows, packs = (len(all_rows(prepared / name)) for name in (TRAIN, PACKS))
-        size = packs_per_step(rows, packs, config.train.batch_size)
-        rows_per_step = round(size * rows / packs, 2)
-    return fit(size, config.hardware.per_device_train_batch_size or size), rows_per_step
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    """The metrics of an adapter that an earlier attempt completed before it was killed."""
-    found = read_json(folder / TRAINING)
-    if isinstance(found, dict) and checkpoints.fits(folder / ADAPTER, found.get("files", {})):
-        return dict(found["metrics"])
+def _run(made: "Assembly", newest: tuple[int, Path] | None, attempts: Attempts, report: Report) -> Divergence | None:
+    """Train to the end, from the newest checkpoint where there is one; returns what went wrong, if anything did."""
+    if newest is None:
+        checkpoint = None
+    else:
+        step, checkpoint = newest
+        report(message=f"goes on from step {step}")
+        attempts.resumed.append(step)
+        attempts.write()
+        if made.stopping.out_of_time:  # an earlier attempt stopped there, and was killed before it could write
+            made.restore(checkpoint)
+            made.stopping.reason = BUDGET
+            return None
+    try:
+        made.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Diverged as error:
+        attempts.tick()
+        made.stopping.reason = DIVERGENCE
+        return error.found
     return None
 
 
-def _write_adapter(trainer: "Trainer", config: Config, folder: Path) -> None:
-    """PEFT's files, the same on every machine: the base by its name, nothing in random order."""
-    trainer.model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink()  # PEFT's model card is a form that nobody filled in
-    path = folder / "adapter_config.json"
-    values = json.loads(path.read_text())
-    values |= {"base_model_name_or_path": config.model.name, "revision": config.model.revision}
-    if isinstance(values["target_modules"], list):
-        values["target_modules"].sort()
-    write_json(path, values)
+def _newest(folder: Path, train: Settings) -> tuple[int, Path] | None:
+    """The checkpoint to go on from: the newest whole one, from which the best look's weights can still be had."""
+    newest = checkpoints.clean(folder)
+    while newest and train.load_best_model_at_end:
+        state = read_json(newest[1] / "trainer_state.json") or {}
+        found = best(evaluated(state.get("log_history", [])), train.early_stopping.metric)
+        if found is None or checkpoints.whole(folder, found["step"]):
+            break
+        checkpoints.discard(folder, after=found["step"] - 1)
+        newest = checkpoints.clean(folder)
+    return newest
 
 
-def _dtypes(trainer: "Trainer") -> dict[str, str]:
-    """Precision of what is trained and of the arithmetic that the frozen base runs in."""
-    adapter = {str(weights.dtype) for weights in trainer.model.parameters() if weights.requires_grad}
-    return {
-        "base": str(trainer.model.get_base_model().dtype).removeprefix("torch."),
-        "adapter": ", ".join(sorted(adapter)).replace("torch.", ""),
-    }
+def _finished(folder: Path, name: str) -> dict[str, Any] | None:
+    """What `training.json` says where an earlier attempt completed its weights before it was killed."""
+    found = read_json(folder / TRAINING)
+    if isinstance(found, dict) and checkpoints.fits(folder / name, found.get("files", {})):
+        return found
+    return None
+
+
+def _check_packs(made: "Assembly", config: Config, report: Report) -> None:
+    """Rows in one flat row must not see each other."""
+    from sft_runner.training.isolation import CHECKED, check_isolated
+
+    exact = config.hardware.dtype == "float32" and config.quantization.bits == "none"
+    rows: Any = made.trainer.train_dataset
+    batch = made.trainer.data_collator(rows.select(range(min(CHECKED, len(rows)))).to_list())
+    difference = check_isolated(made.trainer.model, batch, exact)
+    report(message=f"packed rows are the same as alone, logits differ by at most {difference:.1e}")
 
 
 def _use_one_card(config: Config, report: Report) -> None:
@@ -145,28 +219,16 @@ def _use_one_card(config: Config, report: Report) -> None:
 
 
 @contextmanager
-def _memory_explained(config: Config) -> Iterator[None]:
-    """Say what to do when memory runs out, cheapest remedy for quality first."""
-    import torch
-
+def _loading_explained(config: Config) -> Iterator[None]:
+    """Smaller pieces of a step make no room for a model that does not fit by itself."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise MachineError(f"out of memory while training: {str(error).splitlines()[0]}", _remedies(config)) from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # the CPU allocator of torch has no error of its own
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
             raise
-        raise MachineError(f"out of memory while training: {str(error).splitlines()[0]}", _remedies(config)) from error
+        raise _no_memory(config, "while the model was loaded", first_line(error)) from error
 
 
-def _remedies(config: Config) -> str:
+def _no_memory(config: Config, when: str, error: str) -> MachineError:
     """What is left to try, in the order that costs least."""
-    hardware, length = config.hardware, config.data.max_length
-    options = {
-        "quantization.bits=4": config.quantization.bits != "4",
-        f"data.max_length={max(length // 2, 8)}": length > 8,
-        "hardware.per_device_train_batch_size=1": hardware.per_device_train_batch_size != 1,
-        "hardware.activation_checkpointing=full": hardware.activation_checkpointing != "full",
-        "lora.r=4": (config.lora.r or 0) > 4,
-    }
-    return "try, one after the other: " + ", ".join(option for option, left in options.items() if left)
+    return MachineError(f"out of memory {when}: {error}", f"try, one after the other: {', '.join(remedies(config))}")

@@ -8,11 +8,13 @@ from trl.trainer.sft_config import SFTConfig
 from sft_runner.config.schema import Config
 from sft_runner.errors import UserError
 from sft_runner.hardware import Fit
+from sft_runner.stages.metrics import LOWER_IS_BETTER
+from sft_runner.training.looks import eval_steps
 
 
 def arguments(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConfig:
     """What TRL is told. Raises `UserError` for values that it does not take."""
-    train, hardware = config.train, config.hardware
+    train, hardware, between_looks = config.train, config.hardware, eval_steps(config.train)
     if hardware.dtype == "float16" and not on_gpu:
         raise UserError("hardware.dtype=float16 needs a card", "use float32 or bfloat16 on the CPU")
     values: dict[str, Any] = {
@@ -38,6 +40,7 @@ def arguments(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConf
         "per_device_train_batch_size": batch.micro_batch,
         "gradient_accumulation_steps": batch.accumulation,
         "activation_checkpointing": hardware.activation_checkpointing in ("selective", "full"),
+        "activation_checkpointing_kwargs": _checkpointing(hardware.activation_checkpointing),
         "dataloader_num_workers": hardware.dataloader_num_workers,
         "dataloader_pin_memory": on_gpu,
         "bf16": hardware.dtype == "bfloat16",
@@ -48,6 +51,10 @@ def arguments(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConf
         "logging_nan_inf_filter": False,
         "include_num_input_tokens_seen": "non_padding",
         "save_steps": train.save_steps,
+        "eval_strategy": "steps" if between_looks else "no",
+        "eval_steps": between_looks or None,
+        "metric_for_best_model": train.early_stopping.metric,  # a schedule such as reduce_lr_on_plateau follows it
+        "greater_is_better": train.early_stopping.metric not in LOWER_IS_BETTER,
         "report_to": "none",
         "disable_tqdm": True,
     }
@@ -55,3 +62,8 @@ def arguments(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConf
         return SFTConfig(**{**values, **train.extra})
     except (TypeError, ValueError) as error:
         raise UserError(f"train: TRL does not take these settings: {error}", "see train.* and train.extra") from error
+
+
+def _checkpointing(mode: str) -> dict[str, Any] | None:
+    """What TRL and torch are told about activation checkpointing; `selective` is a word of TRL's."""
+    return {"none": None, "selective": {"selective": True}, "full": {"use_reentrant": False}}.get(mode)

@@ -6,6 +6,7 @@ never resumed from. Only checkpoints that fit their hashes are loaded, because p
 """
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,25 @@ def seal(checkpoint: Path) -> None:
     sync_folder(checkpoint.parent)
 
 
-def latest(folder: Path) -> tuple[int, Path] | None:
-    """The step and folder of the newest sealed checkpoint whose files have their sizes. Cheap: reads no weights."""
-    return next(((step, path) for step, path in _newest_first(folder) if _sealed(path, hashes=False)), None)
+def latest(folder: Path, until: int | None = None) -> tuple[int, Path] | None:
+    """The step and folder of the newest sealed checkpoint, up to step `until`, whose files have their sizes.
+
+    Cheap: reads no weights.
+    """
+    found = ((step, path) for step, path in _newest_first(folder) if until is None or step <= until)
+    return next(((step, path) for step, path in found if _sealed(path, hashes=False)), None)
+
+
+def around(folder: Path, step: int) -> set[int]:
+    """The newest checkpoint up to a step, and the oldest after it: the one to fall back on, and its successor."""
+    steps = [taken for taken, _ in _newest_first(folder)]
+    return {*[taken for taken in steps if taken <= step][:1], *[taken for taken in steps if taken > step][-1:]}
+
+
+def whole(folder: Path, step: int) -> Path | None:
+    """The checkpoint of a step, where there is one and its files fit their hashes."""
+    path = folder / f"{PREFIX}{step}"
+    return path if _sealed(path, hashes=True) else None
 
 
 def clean(folder: Path) -> tuple[int, Path] | None:
@@ -41,10 +58,21 @@ def clean(folder: Path) -> tuple[int, Path] | None:
     return newest
 
 
-def rotate(folder: Path, keep: int) -> None:
-    """Remove all but the newest checkpoints; called after `seal`, so that a whole one is there at any moment."""
-    for _, path in _newest_first(folder)[keep:]:
-        shutil.rmtree(path)
+def rotate(folder: Path, keep: int, needed: Collection[int] = ()) -> None:
+    """Remove all but the newest checkpoints and those of the steps that are needed.
+
+    Called after `seal`, so that a whole one is there at any moment.
+    """
+    for step, path in _newest_first(folder)[keep:]:
+        if step not in needed:
+            shutil.rmtree(path)
+
+
+def discard(folder: Path, after: int) -> None:
+    """Remove all checkpoints that were taken after a step."""
+    for step, path in _newest_first(folder):
+        if step > after:
+            shutil.rmtree(path)
 
 
 def settle(folder: Path) -> Files:

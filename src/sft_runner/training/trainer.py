@@ -1,14 +1,24 @@
 """TRL's `SFTTrainer` as the train stage uses it. Importing this takes seconds; only a stage at work does it."""
 
 import inspect
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from sft_runner.model.packs import count_tokens
+from sft_runner.data.template import IGNORED
+from sft_runner.errors import StageFailed
+from sft_runner.training.divergence import Diverged, Divergence, good_until
+from sft_runner.training.looks import Look
+from sft_runner.training.loss import summed_loss
+from sft_runner.training.optimizer import loraplus
+from sft_runner.training.passes import Layout
 
+MAGNITUDE = "lora_magnitude_vector"
+"""DoRA's lengths of columns, whose updates are smaller than bfloat16 can hold."""
 MOST_LOGITS = 2**28
 """Logits held at once by the plain loss, 1 GiB in float32; more go through TRL's loss, which never holds them all."""
 
@@ -20,19 +30,29 @@ class Trainer(SFTTrainer):
     args: SFTConfig
     data_collator: Any
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        trained_dtype: torch.dtype = torch.float32,
+        loraplus_lr_ratio: float | None = None,
+        look: Look | None = None,
+        **options: Any,
+    ) -> None:
+        """`layout` cuts steps into passes, `trained_dtype` is what trains; other options are those of `SFTTrainer`."""
         super().__init__(**options)
-        # TRL rounds the adapter of a quantized base to bfloat16, where small updates of the optimizer are lost.
-        for weights in self.model.parameters():
-            if weights.requires_grad:
-                weights.data = weights.data.float()
+        self.trained_dtype, self.look = trained_dtype, look
+        self._set_precision()  # TRL rounds the adapter of a quantized base to bfloat16
+        self.positions_seen = 0
         self.processing_class = None  # the rows are tokens already; without it no checkpoint carries a tokenizer
+        self.loraplus_lr_ratio = loraplus_lr_ratio
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        takes = inspect.signature(type(base).forward).parameters
+        self.layout = replace(layout, mask=self.aux_loss_enabled or "position_ids" not in takes)
         self.plain_loss = (
             self.args.device.type == "cpu"
             and self.args.loss_type == "nll"
             and self.label_smoother is None
             and not self.aux_loss_enabled
-            and "logits_to_keep" in inspect.signature(type(self.model.get_base_model()).forward).parameters
         )
 
     def create_model_card(self, *arguments: Any, **named: Any) -> None:
@@ -43,24 +63,60 @@ class Trainer(SFTTrainer):
         self._metrics["train"].pop("num_tokens", None)
         super().log(logs, start_time)
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """transformers' own, or LoRA+."""
+        if self.optimizer is None and self.loraplus_lr_ratio is not None:
+            self.optimizer = loraplus(self.model, self.args, self.loraplus_lr_ratio)
+        found: torch.optim.Optimizer = super().create_optimizer(model)
+        return found
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward, pass by pass; returns the loss of the step, whose gradients are added up."""
+        passes = list(self.layout.passes(inputs))
+        self.current_gradient_accumulation_steps = len(passes)  # what is a mean over passes is divided by it
+        loss = torch.zeros((), device=self.args.device)
+        for one in passes:
+            self.positions_seen += one["input_ids"].numel()
+            loss += super().training_step(model, one, num_items_in_batch)  # type: ignore[no-untyped-call]
+        return loss
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """TRL's loss; on the CPU, where TRL has no fused kernel, the same number by plain cross-entropy."""
-        labels = inputs["labels"][:, 1:]
-        positions = (labels != -100).any(dim=0).nonzero().flatten() if self.plain_loss else labels.new_empty(0)
-        logits = len(labels) * len(positions) * model.config.get_text_config().vocab_size
-        if return_outputs or not 0 < logits <= MOST_LOGITS:
+        count = int((inputs["labels"][:, 1:] != IGNORED).sum()) if self.plain_loss else 0
+        if return_outputs or not 0 < count * model.config.get_text_config().vocab_size <= MOST_LOGITS:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
-        rows = {name: value for name, value in inputs.items() if name != "labels"}
-        found = model(**rows, logits_to_keep=positions, use_cache=False).logits
-        wanted = labels[:, positions]
-        loss = torch.nn.functional.cross_entropy(found.flatten(0, 1).float(), wanted.flatten(), reduction="sum")
-        return loss / (num_items_in_batch if num_items_in_batch is not None else (wanted != -100).sum())
+        return summed_loss(model, inputs) / (count if num_items_in_batch is None else num_items_in_batch)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """A look at held-out rows; TRL's own would pad and pack them as training does."""
+        if self.look is None:
+            raise RuntimeError("this trainer was made without a look at held-out rows")
+        try:
+            with torch.random.fork_rng(), self.compute_loss_context_manager():
+                metrics = self.look(self.model)  # leaves the model in evaluation mode, which TRL's log goes by
+        except StageFailed as error:  # a loss that is not a number
+            good = good_until([entry for entry in self.state.log_history if "loss" in entry])
+            raise Diverged(Divergence(self.state.global_step, error.message, good)) from error
+        self.log(metrics)
+        self.model.train()
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def load(self, checkpoint: Path) -> None:
+        """Take over the weights of a checkpoint, without what else training goes on from."""
+        self._load_from_checkpoint(str(checkpoint))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._set_precision()  # PEFT makes float32 of what it loads
+
+    def _set_precision(self) -> None:
+        for name, weights in self.model.named_parameters():
+            if weights.requires_grad:
+                weights.data = weights.data.to(torch.float32 if MAGNITUDE in name else self.trained_dtype)
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
-        """Count without padding. For packs transformers cannot, as they have no attention mask."""
-        if "attention_mask" in inputs:
-            super()._track_num_input_tokens(inputs)  # type: ignore[no-untyped-call]
-        else:
-            self.state.num_input_tokens_seen += count_tokens(inputs["position_ids"])
+        """Count without padding."""
+        self.state.num_input_tokens_seen += sum(inputs["lengths"])

@@ -39,3 +39,10 @@ def percent(share: float) -> str:
     if share in (0, 1):
         return f"{share * 100:.0f} %"
     return f"{min(max(share * 100, 0.1), 99.9):.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `2:13`, or `1:02:13`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

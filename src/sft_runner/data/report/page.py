@@ -12,9 +12,9 @@ from sft_runner.data.report.flow import LEFT, RIGHT, flow
 from sft_runner.data.report.histogram import HEIGHT, WIDTH, histogram
 from sft_runner.data.report.numbers import equation, percent
 from sft_runner.data.report.visible import cut, parts
+from sft_runner.page import environment
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
     from markupsafe import Markup
 
 
@@ -35,7 +35,9 @@ def page(report: Mapping[str, Any]) -> str:
         "remedies": reasons.REMEDIES,
         "kinds": reasons.KINDS,
     }
-    return _environment().get_template("page.html.jinja").render(values)
+    templates = environment(Path(__file__).parent)
+    templates.filters |= {"number": "{:,}".format, "percent": percent, "visible": _visible, "cut": cut}
+    return templates.get_template("page.html.jinja").render(values)
 
 
 def _reasons(report: Mapping[str, Any]) -> list[tuple[str, int, reasons.Reason, Sequence[str]]]:
@@ -43,20 +45,6 @@ def _reasons(report: Mapping[str, Any]) -> list[tuple[str, int, reasons.Reason, 
     counts = sorted(report["rows"]["dropped"].items(), key=lambda item: -item[1])
     places = report.get("dropped_examples", {})
     return [(name, count, reasons.dropped(name), places.get(name, ())) for name, count in counts if count]
-
-
-def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": "{:,}".format, "percent": percent, "visible": _visible, "cut": cut}
-    return environment
 
 
 def _visible(text: str, special: Sequence[str] = ()) -> "Markup":

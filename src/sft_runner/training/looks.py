@@ -1,0 +1,106 @@
+"""Looks at held-out rows while training, by the code of the evaluate stage, and what follows from them.
+
+A look changes nothing: it draws no random number, and the model goes back to training as it was.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sft_runner.config.schema import Config
+from sft_runner.config.schema_train import Train
+from sft_runner.errors import DataError, StageFailed, UserError
+from sft_runner.stages.metrics import LOWER_IS_BETTER
+from sft_runner.stages.stage import Report
+from sft_runner.training.memory import ran_out
+
+PREFIX = "eval_"
+"""What transformers puts before the name of a metric that was measured on held-out rows."""
+SHARE = 0.1
+"""Steps between two looks, as a share of all steps, where a look is needed and `train.eval_steps` is open."""
+Entry = Mapping[str, Any]
+"""A log entry with `eval_loss`, and its `step`."""
+Look = Callable[[Any], dict[str, float]]
+"""From the model to what it scores: `eval_loss` in nats for each answer token, and the metric that is watched."""
+
+
+def eval_steps(train: Train) -> float:
+    """Steps between two looks, below 1 a share of all steps; 0 where there are none. Raises `UserError`."""
+    needed = train.early_stopping.patience is not None or train.load_best_model_at_end
+    if train.eval_steps is None:
+        return SHARE if needed else 0.0
+    if needed and not train.eval_steps:
+        key = "load_best_model_at_end" if train.load_best_model_at_end else "early_stopping.patience"
+        raise UserError(f"train.{key} needs looks at held-out rows, and train.eval_steps=0", "leave it open, or 0.1")
+    return train.eval_steps
+
+
+def look(config: Config, prepared: Path, report: Report) -> Look | None:
+    """How to look at `train.eval_rows` of the held-out rows; None where `train` asks for no looks.
+
+    Raises `DataError` where no row was held out.
+    """
+    if not eval_steps(config.train):
+        return None
+    from sft_runner.model.files import require
+    from sft_runner.model.loading import load_tokenizer
+    from sft_runner.model.rows import held_out
+    from sft_runner.model.scoring import METRICS, score
+
+    try:
+        rows = held_out(prepared, config.train.eval_rows)
+    except DataError as error:
+        hint = "set data.held_out to a share such as 0.1 or a number of rows, or leave train.eval_steps open"
+        raise DataError("data.held_out: no row was kept away from training for train.eval_steps", hint) from error
+    tokenizer, watched = load_tokenizer(require(config.model)), config.train.early_stopping.metric
+    generated = [watched] if watched in METRICS else []
+    size = config.hardware.per_device_eval_batch_size
+
+    def measure(model: Any) -> dict[str, float]:
+        nonlocal size
+        while True:
+            try:
+                found = score(model, tokenizer, rows, generated, config.evaluate.max_new_tokens, size, _silent)
+                return {f"{PREFIX}{name}": found.metrics[name] for name in ("loss", watched)}
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or isinstance(error, StageFailed) or not ran_out(error):
+                    raise
+            size //= 2
+            report(message=f"out of memory at held-out rows: scores {size} at once")
+
+    return measure
+
+
+def evaluated(history: Iterable[Entry]) -> list[Entry]:
+    """The looks among a trainer's log entries."""
+    return [entry for entry in history if f"{PREFIX}loss" in entry]
+
+
+def best(looks: Iterable[Entry], metric: str) -> Entry | None:
+    """The first of the looks with the best score."""
+    scores = [(_badness(entry, metric), entry["step"], entry) for entry in looks]
+    return min(scores, key=lambda score: score[:2])[2] if scores else None
+
+
+def without_improvement(looks: Iterable[Entry], metric: str, min_delta: float) -> int:
+    """How many of the newest looks in a row were not better by more than `min_delta` than the best before them.
+
+    Only a look that was so much better counts as the new best, so that many small steps add up to an improvement.
+    """
+    lowest, count = float("inf"), 0
+    for entry in looks:
+        badness = _badness(entry, metric)
+        if badness < lowest - min_delta:
+            lowest, count = badness, 0
+        else:
+            count += 1
+    return count
+
+
+def _badness(entry: Entry, metric: str) -> float:
+    value = float(entry[f"{PREFIX}{metric}"])
+    return value if metric in LOWER_IS_BETTER else -value
+
+
+def _silent(**_: Any) -> None:
+    """A look is no stage of its own: its steps are not those of the training."""

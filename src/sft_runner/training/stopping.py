@@ -1,0 +1,56 @@
+"""When training ends before its last step: no better on held-out rows, out of time, or diverged."""
+
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sft_runner.config.schema_train import Train
+from sft_runner.training.attempts import Attempts
+from sft_runner.training.divergence import Diverged, divergence
+from sft_runner.training.ending import BUDGET, EARLY, STEPS
+from sft_runner.training.looks import evaluated, without_improvement
+
+
+class Stopping(TrainerCallback):
+    """Stops the trainer. All but the clock is read from the log, which checkpoints carry: a resumed run stops alike."""
+
+    def __init__(self, train: Train, attempts: Attempts) -> None:
+        self.train, self.attempts = train, attempts
+        self.reason = STEPS
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether all attempts together have used up `train.max_hours`."""
+        hours = self.train.max_hours
+        return hours is not None and self.attempts.seconds >= hours * 3600
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.attempts.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.attempts.tick()
+        if self.out_of_time and state.global_step < state.max_steps:
+            self.reason = BUDGET
+            control.should_training_stop = True
+            control.should_save = True  # the next attempt has no time left to come here again
+            control.should_evaluate = args.eval_strategy != "no"
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
+        if "loss" not in more["logs"]:
+            return
+        found = divergence([entry for entry in state.log_history if "loss" in entry], overflows=args.fp16)
+        if found:
+            raise Diverged(found)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        stopping = self.train.early_stopping
+        if stopping.patience is None or self.reason != STEPS or state.global_step >= state.max_steps:
+            return
+        looks = evaluated(state.log_history)
+        if without_improvement(looks, stopping.metric, stopping.min_delta) >= stopping.patience:
+            self.reason = EARLY
+            control.should_training_stop = True
+            control.should_save = False  # from here, the next attempt would train on
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.attempts.tick(write=True)

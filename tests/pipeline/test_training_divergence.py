@@ -1,0 +1,183 @@
+"""Training that goes wrong ends, says where, and leaves a checkpoint from before it began."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from random_models import Reports
+from sft_runner.errors import StageFailed
+from sft_runner.training import checkpoints
+from sft_runner.training.divergence import divergence, good_until
+from trainings import digest, messages, train, write_world, written
+
+LEAP: dict[str, Any] = {
+    "train__logging_steps": 1,
+    "train__save_steps": 2,
+    "train__lr_scheduler_type": "constant",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are thrown far off at step 12, as a bad batch on a high rate does."""
+    from sft_runner.training.trainer import Trainer
+
+    real = Trainer.training_step
+
+    def training_step(self: Any, *more: Any) -> Any:
+        if self.state.global_step == 12:
+            for weights in self.model.parameters():
+                if weights.requires_grad:
+                    weights.data += torch.linspace(-3, 3, weights.numel()).reshape(weights.shape)
+        return real(self, *more)
+
+    monkeypatch.setattr(Trainer, "training_step", training_step)
+
+
+def test_a_loss_that_is_not_a_number_stops(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"the (loss|grad_norm) is (nan|inf) at step \d+ of 20") as raised:
+        train(world, tmp_path / "train", train__learning_rate=1e30, train__max_grad_norm=0.0, train__logging_steps=1)
+    assert "no checkpoint was taken before it began" in raised.value.message
+    assert raised.value.hint.startswith("lower train.learning_rate")
+    assert "goes on from the start and is likely to end here again" in raised.value.hint
+    assert "hardware.dtype" not in raised.value.hint  # it is float32 already
+    assert checkpoints.latest(tmp_path / "train" / "checkpoints") is None
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_leap_stops_and_the_same_command_says_so(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"the loss leapt from .* at step 15 of 20") as raised:
+        train(world, tmp_path / "train", **LEAP)
+    assert "the last good checkpoint is that of step 12" in raised.value.message
+    assert "train.on_divergence=keep" in raised.value.hint
+    left = checkpoints.latest(tmp_path / "train" / "checkpoints")
+    assert left is not None
+    assert left[0] == 12
+    reports = Reports()
+    with pytest.raises(StageFailed, match="at step 15 of 20"):
+        train(world, tmp_path / "train", reports, **LEAP)
+    assert any("diverged once already with these settings, last at step 15" in told for told in messages(reports))
+    assert "goes on from step 12" in messages(reports)
+    with pytest.raises(StageFailed, match="at step 15 of 20"):
+        train(world, tmp_path / "train", reports, **LEAP)
+    assert any("diverged 2 times already" in told for told in messages(reports))
+
+
+@pytest.mark.usefixtures("broken")
+def test_keep_ends_with_the_last_good_checkpoint(world: Path, tmp_path: Path) -> None:
+    result = train(world, tmp_path / "train", train__on_divergence="keep", **LEAP)
+    metrics = result.metrics
+    assert (metrics["stopped_by"], metrics["steps"], metrics["kept_step"]) == ("divergence", 15, 12)
+    assert result.notes[0].startswith("training diverged at step 15 of 20: the loss leapt from")
+    assert result.notes[1] == "the weights are those of step 12, the last good one"
+    assert metrics["loss"] == next(
+        entry["loss"] for entry in written(tmp_path / "train")["logged"] if entry["step"] == 12
+    )
+    train(world, tmp_path / "twelve", **{**LEAP, "train__max_steps": 12})
+    assert digest(tmp_path / "train") == digest(tmp_path / "twelve")
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_good_checkpoint_outlives_the_limit(world: Path, tmp_path: Path) -> None:
+    """One checkpoint is kept and one is taken at each step: three bad ones would replace the good one."""
+    changes = {**LEAP, "train__save_steps": 1, "train__save_total_limit": 1}
+    result = train(world, tmp_path / "train", train__on_divergence="keep", **changes)
+    assert result.metrics["kept_step"] == 12
+
+
+def test_held_out_rows_whose_loss_is_not_a_number(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sft_runner.training import assembly
+
+    def overflows(*_: Any) -> Any:
+        def look(_: Any) -> dict[str, float]:
+            raise StageFailed("the loss on the held-out row rows.jsonl:1 is nan", "other words")
+
+        return look
+
+    monkeypatch.setattr(assembly, "look", overflows)
+    with pytest.raises(StageFailed, match="the loss on the held-out row .* is nan at step 10 of 20") as raised:
+        train(world, tmp_path / "train", train__eval_steps=0.5)
+    assert "the last good checkpoint is that of step 6" in raised.value.message
+    assert raised.value.hint.startswith("lower train.learning_rate")
+
+
+# --- from the curve alone -------------------------------------------------------------------------------------------
+
+
+def logged(losses: Sequence[float]) -> list[dict[str, Any]]:
+    return [{"step": 10 * place, "loss": loss, "grad_norm": 1.0} for place, loss in enumerate(losses, 1)]
+
+
+def seen(losses: Sequence[float]) -> tuple[int, int] | None:
+    """Where a divergence is seen first, and the last step that was still good."""
+    entries = logged(losses)
+    for count in range(1, len(entries) + 1):
+        found = divergence(entries[:count])
+        if found:
+            return found.step, found.good
+    return None
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([2.0, 1.5, 1.0, 0.9, 0.8, 0.7], None),
+        ([0.5, 0.4, 0.3, 9.0, 9.0, 0.3, 9.0, 0.3], None),  # hard batches, or rows that make no sense
+        ([2.0, 1.0, 0.5, 2.4, 0.5, 0.5, 0.5], None),  # a hard batch
+        ([0.02, 0.01, 0.01, 0.2, 0.4, 0.3], None),  # 30 times as much, but near zero
+        ([2.0, 1.9, 1.8, 7.0, 8.0, 9.0], (60, 30)),
+        ([2.0, 1.0, 1.0, 1.0, 1.5, 2.2, 3.1, 3.8, 4.5], (90, 50)),  # a slow climb
+        ([9.0, 9.0, 9.0, 2.0, 2.0, 2.0], None),
+        ([2.0, 1.0, math.nan], (30, 20)),
+        ([2.0, 1.0, 1.0, 8.0, math.nan], (50, 30)),
+        ([math.inf], (10, 0)),
+    ],
+)
+def test_what_is_a_divergence(losses: list[float], expected: tuple[int, int] | None) -> None:
+    assert seen(losses) == expected
+
+
+def test_a_gradient_that_is_not_a_number() -> None:
+    entries = [*logged([1.0, 1.0]), {"step": 30, "loss": 1.0, "grad_norm": math.inf}]
+    found = divergence(entries)
+    assert found is not None
+    assert (found.what, found.good) == ("the grad_norm is inf", 20)
+    assert divergence(entries, overflows=True) is None
+
+
+@pytest.mark.parametrize(("start", "end", "noise"), [(6.0, 0.05, 0.3), (2.0, 1.2, 0.4), (1.0, 1.0, 0.3)])
+def test_noise_is_no_divergence(start: float, end: float, noise: float) -> None:
+    """Each loss is that of one step."""
+    source = random.Random(0)
+    for _ in range(20):
+        curve = (end + (start - end) * math.exp(-step / 40) for step in range(300))
+        assert seen([max(loss + source.gauss(0, noise), 0.001) for loss in curve]) is None
+
+
+def test_what_is_kept_is_never_after_what_is_found() -> None:
+    source = random.Random(1)
+    for _ in range(200):
+        losses = [3 * math.exp(-step / 10) + abs(source.gauss(0, 0.3)) for step in range(source.randrange(6, 30))]
+        losses += [losses[-1] * source.uniform(1.0, 2.0) ** place for place in range(12)]
+        found = seen(losses)
+        if found:
+            before = logged(losses)[: found[0] // 10 - 1]
+            assert good_until(before) <= found[1]
