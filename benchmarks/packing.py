@@ -1,10 +1,13 @@
-"""How full packs are, and how long packing takes, beside TRL's own `pack_dataset` on the same lengths.
+"""How full packs are that best fit makes, and how long it takes, beside TRL's own `pack_dataset` on the same lengths.
 
     python -m benchmarks.packing [--rows 1000000] [--capacity 2048]
 
 The lengths are drawn: lognormal with a mean of 378 tokens as chats have them, and uniform from 300 to 2,040, which is
-hard to pack. TRL packs a thousand rows at a time and copies their tokens (one byte each here); this packs all rows
+hard to pack. TRL packs a thousand rows at a time and copies their tokens (one byte each here); `pack` packs all rows
 and gives indices. The last line gives the ratio of the times on the lognormal lengths.
+
+Training packs the rows of one step only, for flash attention in this way. All rows at once are where ways of packing
+differ, in how full packs are and in time.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from sft_runner.data.prepared import HELD_OUT, PACKS, TRAIN
+from sft_runner.data.prepared import HELD_OUT, TRAIN
 
 SEED = 0
 
@@ -35,6 +35,5 @@ def shortened(prepared: Path, folder: Path, rows: int) -> int:
     table = table.take(pa.array(drawn)).combine_chunks()
     with pa.OSFile(str(folder / TRAIN), "wb") as target, pa.ipc.new_stream(target, table.schema) as writer:
         writer.write_table(table)
-    for name in (HELD_OUT, PACKS):
-        shutil.copy(prepared / name, folder / name)
+    shutil.copy(prepared / HELD_OUT, folder / HELD_OUT)
     return int(pc.sum(pc.list_value_length(table.column("input_ids"))).as_py())

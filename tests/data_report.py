@@ -43,10 +43,9 @@ def report(**changes: Any) -> dict[str, Any]:
         },
         "characters": {"total": 1_823_456, "mean": 906.3},
         "packing": {
-            "length": 2048,
-            "packs": 202,
+            "rows": 1812,
+            "rows_per_step": 16,
             "efficiency": 0.99996,
-            "rows_per_pack": 8.97,
             "padded_efficiency": 0.412,
         },
         "duplicates": 102,

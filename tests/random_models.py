@@ -22,8 +22,6 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from sft_runner.data.packing import pack
-
 SCRIPT = Path(__file__).parents[1] / "scripts/make_tiny_model.py"
 SHAPE = {
     "vocab_size": 260,
@@ -35,8 +33,6 @@ SHAPE = {
     "max_position_embeddings": 512,
     "initializer_range": 0.3,  # large enough that logits differ clearly from token to token
 }
-PACKED = 256
-"""Tokens of a pack."""
 
 
 @cache
@@ -139,12 +135,10 @@ def rows_of(rows: Sequence[dict[str, Any]]) -> Dataset:
 
 
 def write_rows(folder: Path, train: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]] = ()) -> Path:
-    """The output of `prepare` for these rows, packs of at most `PACKED` tokens among it."""
+    """The output of `prepare` for these rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    packs = pack([len(row["input_ids"]) for row in train], PACKED)
     _write(folder / "train.arrow", _table(train))
     _write(folder / "held_out.arrow", _table(held_out))
-    _write(folder / "packs.arrow", pa.table({"rows": pa.array(packs, pa.list_(pa.int32()))}))
     return folder
 
 

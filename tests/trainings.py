@@ -18,7 +18,7 @@ from sft_runner.stages import train as stage
 from sft_runner.stages.stage import Result
 
 ROWS, HELD_OUT, STEPS = 37, 6, 20
-"""37 rows, 8 in a step and 4 in a micro-batch: the last step of each of the 4 epochs has 5 rows."""
+"""37 rows, 8 in a step and 4 of full length in a pass: the last step of each of the 4 epochs has 5 rows."""
 
 
 def write_world(folder: Path) -> Path:

@@ -11,7 +11,6 @@ from sft_runner.cost import table
 from sft_runner.cost.disk import Disk, disk, free
 from sft_runner.cost.duration import Estimate, stage_time, training_time
 from sft_runner.cost.fitting import Fitted
-from sft_runner.data.packing import packs_per_step
 from sft_runner.hardware import fit
 from sft_runner.model.architecture import Architecture, unquantised
 
@@ -51,7 +50,7 @@ def facts(run: Run, known: Known) -> list[str]:
     told = [
         f"base: {_base(config)}",
         f"rows: up to {config.data.max_length:,} tokens{_learned(config, numbers)}",
-        f"batch: {_batch(config, numbers)}",
+        f"batch: {_batch(config)}",
         *_cost(config, known),
     ]
     titles = {False: "filled in", True: "approximations of the preset, they change what is learned"}
@@ -85,7 +84,7 @@ def _cost(config: Config, known: Known) -> Iterator[str]:
         yield table.disk_line(needed, free(known.store.root))
     times = {step.stage: _time(config, known, step.stage) for step in known.steps if step.action != "cached"}
     if times:
-        yield table.time_line(config, times)
+        yield table.time_line(config, times, _awaited(config, known))
 
 
 def _disk(config: Config, known: Known) -> Disk | None:
@@ -97,76 +96,68 @@ def _disk(config: Config, known: Known) -> Disk | None:
 
 def _time(config: Config, known: Known, stage: str) -> Estimate | None:
     """How long a stage takes."""
-    earlier = known.store.manifests(stage)
     if stage != "train":
-        return stage_time(earlier)
-    if known.arch is None or known.prepared is None:
-        return None
-    mode = known.fitted.checkpointing if known.fitted else "none"
-    found = training_time(config, known.arch, mode, _tokens(config, known.prepared), earlier)
+        return stage_time(known.store.manifests(stage))
+    found = _training_time(config, known, _tokens(config, known.prepared)) if known.prepared else None
     if found and config.train.max_hours is not None:
         return replace(found, seconds=min(found.seconds, config.train.max_hours * 3600))
     return found
 
 
+def _awaited(config: Config, known: Known) -> str:
+    """What must be there before training can be timed; empty where that is no question of waiting."""
+    if not known.trains:
+        return ""
+    if known.arch is None:
+        return "the model is here"
+    return "the rows are prepared" if known.prepared is None and _training_time(config, known, tokens=1) else ""
+
+
+def _training_time(config: Config, known: Known, tokens: float) -> Estimate | None:
+    """How long it takes to train on so many tokens."""
+    if known.arch is None:
+        return None
+    mode = known.fitted.checkpointing if known.fitted else "none"
+    return training_time(config, known.arch, mode, tokens, known.store.manifests("train"))
+
+
 def _tokens(config: Config, numbers: Mapping[str, Any]) -> float:
     """Tokens that training reads, all epochs together."""
-    units, size = _units(config, numbers)
-    return float(_steps(config.train, units, size) * size * numbers["tokens"]["train"] / max(units, 1))
+    epochs = _steps(config.train, _rows(numbers)) / _steps_of_epoch(config.train, _rows(numbers))
+    return float(epochs * numbers["tokens"]["train"])
 
 
 def _learned(config: Config, numbers: Mapping[str, Any] | None) -> str:
     """Rows, tokens and steps of the training, once they are known."""
     if numbers is None:
         return ""
-    rows, tokens = numbers["packing"]["rows"], numbers["tokens"]["train"]
-    return f"; {rows:,} to learn from, {tokens:,} tokens; {_steps(config.train, *_units(config, numbers)):,} steps"
+    rows, tokens = _rows(numbers), numbers["tokens"]["train"]
+    return f"; {rows:,} to learn from, {tokens:,} tokens; {_steps(config.train, rows):,} steps"
 
 
-def _batch(config: Config, numbers: Mapping[str, Any] | None) -> str:
+def _batch(config: Config) -> str:
     """How the rows of a step are fed to the machine."""
-    hardware, size = config.hardware, config.train.batch_size
-    mode = hardware.activation_checkpointing
+    mode = config.hardware.activation_checkpointing
     checkpointing = f", {mode} activation checkpointing" if mode in ("selective", "full") else ""
-    if not config.train.packing:
-        return f"{size} rows a step{_solved(config, size)}{checkpointing}"
-    if numbers is None:
-        return f"about {size} rows a step, packed into rows of {config.data.max_length:,} tokens{checkpointing}"
-    packs, found = _packs(config, numbers), numbers["packing"]
-    rows = packs * found["rows"] / found["packs"]
-    tokens = packs * numbers["tokens"]["train"] / found["packs"]
-    text = f"{rows:.1f} rows and {tokens:,.0f} tokens a step in {packs} packs, {found['efficiency']:.1%} full"
-    text += f"{_solved(config, packs)}{checkpointing}"
-    if not 0.8 <= rows / size <= 1.25:
-        text += f"; train.batch_size={size} asks for {size}: a smaller data.max_length comes nearer"
-    return text
+    size, most = config.train.batch_size, config.hardware.per_device_train_batch_size
+    passes = "" if most is None else f" {table.passes(config, fit(size, most).micro_batch)}"  # None: not settled yet
+    return f"{size} rows a step{passes}{checkpointing}"
 
 
-def _solved(config: Config, size: int) -> str:
-    """Micro-batch and accumulation, once they are settled."""
-    if config.hardware.per_device_train_batch_size is None:
-        return ""
-    batch = fit(size, config.hardware.per_device_train_batch_size)
-    return f" = micro-batch {batch.micro_batch} x accumulation {batch.accumulation}"
+def _rows(numbers: Mapping[str, Any]) -> int:
+    """Rows of an epoch, each as often as it is learned."""
+    return int(numbers["packing"]["rows"])
 
 
-def _units(config: Config, numbers: Mapping[str, Any]) -> tuple[int, int]:
-    """Rows of an epoch and of a step, or packs."""
-    if config.train.packing:
-        return numbers["packing"]["packs"], _packs(config, numbers)
-    return numbers["packing"]["rows"], config.train.batch_size
-
-
-def _packs(config: Config, numbers: Mapping[str, Any]) -> int:
-    """Packs in a step."""
-    return packs_per_step(numbers["packing"]["rows"], numbers["packing"]["packs"], config.train.batch_size)
-
-
-def _steps(train: Train, units: int, size: int) -> int:
+def _steps(train: Train, rows: int) -> int:
     """Optimizer steps: as transformers counts them."""
     if train.max_steps > 0:
         return train.max_steps
-    return math.ceil(train.num_train_epochs * math.ceil(units / size))
+    return math.ceil(train.num_train_epochs * _steps_of_epoch(train, rows))
+
+
+def _steps_of_epoch(train: Train, rows: int) -> int:
+    return math.ceil(rows / train.batch_size)
 
 
 def _base(config: Config) -> str:

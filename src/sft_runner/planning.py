@@ -13,7 +13,6 @@ from sft_runner.config.run import Run
 from sft_runner.cost import settling
 from sft_runner.cost.fitting import Fitted
 from sft_runner.data import files
-from sft_runner.data.packing import packs_per_step
 from sft_runner.errors import UserError, raise_all
 from sft_runner.facts import Known, facts, warnings
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
@@ -148,11 +147,7 @@ def _settled(run: Run, arch: Architecture | None, steps: Mapping[str, Step]) -> 
     train = steps.get("train")
     if train is None or train.action == "cached" or (arch is None and locate(run.config.model).folder is None):
         return run, None
-    prepared, packs = steps["prepare"].manifest, None
-    if prepared and run.config.train.packing:
-        found = prepared["metrics"]["packing"]
-        packs = packs_per_step(found["rows"], found["packs"], run.config.train.batch_size)
-    return settling.settled(run, arch, packs)
+    return settling.settled(run, arch)
 
 
 def _forced_by(name: str, force: list[str], before: Mapping[str, Step]) -> str:

@@ -86,7 +86,7 @@ def test_every_row_is_used_or_counted_under_a_reason(model: Path, tmp_path: Path
     lines = [int(row["source"].partition(":")[2]) for row in train]
     assert lines == sorted(lines)
     assert {*lines} & {int(row["source"].partition(":")[2]) for row in held_out} == set()
-    made = {"train.arrow", "held_out.arrow", "packs.arrow", "report.json", "report.html", "preview.md"}
+    made = {"train.arrow", "held_out.arrow", "report.json", "report.html", "preview.md"}
     assert {entry.name for entry in (tmp_path / "out").iterdir()} == made
 
 
@@ -147,7 +147,7 @@ def test_the_same_rows_give_the_same_bytes(model: Path, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "rows.jsonl", questions(50))
     for name in ("one", "two"):
         prepare(model, file, tmp_path / name)
-    for part in ("train", "held_out", "packs"):
+    for part in ("train", "held_out"):
         one, two = ((tmp_path / name / f"{part}.arrow").read_bytes() for name in ("one", "two"))
         assert one == two
 
@@ -206,7 +206,7 @@ def test_children_and_this_process_give_the_same_bytes(
     prepare(model, file, tmp_path / "alone")
     monkeypatch.setattr(pool, "cores", lambda: 3)
     prepare(model, file, tmp_path / "children")
-    for part in ("train", "held_out", "packs"):
+    for part in ("train", "held_out"):
         assert (tmp_path / "alone" / f"{part}.arrow").read_bytes() == (
             tmp_path / "children" / f"{part}.arrow"
         ).read_bytes()
@@ -348,16 +348,19 @@ def test_bad_rows_can_be_counted_instead(model: Path, tmp_path: Path) -> None:
     assert (report["used"], report["dropped"]) == (4, {"malformed": 2})
 
 
-def test_packs_hold_every_row_once_and_are_never_too_long(model: Path, tmp_path: Path) -> None:
-    rows = [{"question": "q" * (1 + i % 37), "answer": f"{i}"} for i in range(200)]
-    prepare(model, write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "out", max_length=128)
-    lengths = [len(row["input_ids"]) for row in load(tmp_path / "out")]
-    packs = [pack["rows"] for pack in load(tmp_path / "out", "packs")]
-    assert sorted(row for pack in packs for row in pack) == list(range(len(lengths)))
-    assert max(sum(lengths[row] for row in pack) for pack in packs) <= 128
-    report = reported(tmp_path / "out")["packing"]
-    assert (report["packs"], report["length"]) == (len(packs), 128)
-    assert report["efficiency"] == round(sum(lengths) / (len(packs) * 128), 4)
+def test_it_tells_how_full_steps_are(model: Path, tmp_path: Path) -> None:
+    """Of rows of one length, and of rows of two lengths."""
+    found = {}
+    for name, longest in (("same", 1), ("mixed", 400)):
+        rows = [{"question": "q" * (longest if i % 2 else 1), "answer": f"{i:03}"} for i in range(200)]
+        prepare(model, write_lines(tmp_path / f"{name}.jsonl", rows), tmp_path / name, max_length=512, held_out=0)
+        found[name] = reported(tmp_path / name)["packing"]
+    assert found["same"] == {"rows": 200, "rows_per_step": 16, "efficiency": 1.0, "padded_efficiency": 1.0}
+    assert found["mixed"]["efficiency"] == 1.0  # two lengths make two passes
+    lengths = [len(row["input_ids"]) for row in load(tmp_path / "mixed")]
+    assert len(set(lengths)) == 2
+    expected = sum(lengths) / (len(lengths) * max(lengths))  # each step has a long row
+    assert found["mixed"]["padded_efficiency"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_test_set_is_never_learned_from_another_source(model: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from trainings import processes as forked
 PLAIN: dict[str, Any] = {"lora__lora_dropout": 0.0, "train__logging_steps": 1}
 """Dropout draws its random numbers for each micro-batch, so only without it curves can be compared."""
 WIDE = {**PLAIN, "hardware__per_device_train_batch_size": 8}
-DOWN = "goes on with micro-batch 4 x accumulation 2, the same 8 in a step"
+DOWN = "goes on with micro-batch 4, the same 8 rows in a step"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_same_curve_in_smaller_pieces(world: Path, tmp_path: Path, monkeypat
         assert entry["step"] == expected["step"]
         assert entry["num_input_tokens_seen"] == expected["num_input_tokens_seen"]  # the same rows in each step
         assert entry["loss"] == pytest.approx(expected["loss"], abs=1e-4)
-    first = f"out of memory at step 8 with micro-batch 8 x accumulation 1: {DOWN}"
+    first = f"out of memory at step 8 with micro-batch 8: {DOWN}"
     assert result.notes[0] == first
     assert first in messages(reports)
     assert messages(reports).count("goes on from step 6") == 2
@@ -80,11 +80,11 @@ def test_before_the_first_checkpoint_it_starts_again(
     assert digest(tmp_path / "train") == digest(tmp_path / "half")
 
 
-def test_packed_too(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packed = {**WIDE, "train__packing": True, "train__max_steps": 8}
-    train(world, tmp_path / "whole", **packed)
+def test_padded_too(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    padded = {**WIDE, "train__packing": False, "train__max_steps": 8}
+    train(world, tmp_path / "whole", **padded)
     out_of_memory(monkeypatch, 2, 4)
-    result = train(world, tmp_path / "train", **packed)
+    result = train(world, tmp_path / "train", **padded)
     assert (result.metrics["micro_batch"], result.metrics["accumulation"]) == (2, 4)
     one, other = (written(tmp_path / name)["logged"] for name in ("train", "whole"))
     assert [entry["loss"] for entry in one] == pytest.approx([entry["loss"] for entry in other], abs=1e-4)
@@ -99,9 +99,9 @@ def test_checkpointing_comes_after_a_micro_batch_of_one(
     result = train(world, tmp_path / "train", **changes)
     assert (result.metrics["micro_batch"], result.metrics["activation_checkpointing"]) == (1, "full")
     assert [note.partition("goes on with ")[2] for note in result.notes] == [
-        "micro-batch 1 x accumulation 8, the same 8 in a step",
-        "micro-batch 1 x accumulation 8 and selective activation checkpointing, the same 8 in a step",
-        "micro-batch 1 x accumulation 8 and full activation checkpointing, the same 8 in a step",
+        "micro-batch 1, the same 8 rows in a step",
+        "micro-batch 1 and selective activation checkpointing, the same 8 rows in a step",
+        "micro-batch 1 and full activation checkpointing, the same 8 rows in a step",
     ]
 
 

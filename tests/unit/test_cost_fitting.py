@@ -59,13 +59,14 @@ def test_checkpointing_only_until_a_card_is_busy() -> None:
     assert found.micro_batch * 1024 >= ENOUGH
 
 
-def test_packs_divide_the_packs_of_a_step() -> None:
-    config = settings("lora", "4", memory_gb=48.0)
-    config.train.packing = True
-    open_, known = solve(config, LLAMA_32_3B), solve(config, LLAMA_32_3B, packs=5)
-    assert open_ is not None
-    assert known is not None
-    assert known.micro_batch in (1, 5)
+@pytest.mark.parametrize("packing", [True, False])
+def test_packing_changes_no_micro_batch_of_a_part_of_a_step(packing: bool) -> None:
+    """A pass holds as many tokens as the padded rows of full length would."""
+    config = settings("lora", memory_gb=24.0, length=1024)
+    config.train.packing = packing
+    found = solve(config, LLAMA_32_3B)
+    assert found is not None
+    assert (found.micro_batch, found.checkpointing) == (2, "none")
 
 
 def test_the_run_says_what_was_settled() -> None:

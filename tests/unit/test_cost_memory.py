@@ -291,8 +291,10 @@ def test_memory_grows_with_rows_length_and_less_checkpointing() -> None:
 
 
 def test_gradients_that_take_the_room_of_activations() -> None:
-    whole = settings("full", trained_dtype="bfloat16", rows=4)
-    assert total(whole, rows=4) < total(settings("full", trained_dtype="bfloat16", rows=8), rows=4)
+    whole, half = (settings("full", trained_dtype="bfloat16", rows=rows) for rows in (4, 8))
+    packed = settings("full", trained_dtype="bfloat16", rows=4)
+    whole.train.packing = half.train.packing = False
+    assert total(whole, rows=4) < total(half, rows=4) == total(packed, rows=4)  # packed rows may take several passes
 
 
 def total(config: Config, rows: int = 2, mode: str = "full", length: int = 1024) -> int:

@@ -36,8 +36,10 @@ def test_a_plan_shows_memory_disk_and_time(tmp_path: Path) -> None:
         assert part in long
     for text in (short, long):
         assert re.search(r"disk: ≈ .* free", text)
-        assert "time: not known: nothing like it" in text
-        assert re.search(r"batch: 16 rows a step = micro-batch \d+ x accumulation \d+", text)
+        assert "time: known once the rows are prepared" in text
+        assert re.search(r"batch: 16 rows a step in passes of up to \d+ x 1,024 tokens, rows of similar length", text)
+    padded = str(planned(*words, "train.packing=false"))
+    assert re.search(r"batch: 16 rows a step = micro-batch \d+ x accumulation \d+", padded)
 
 
 def test_workers_get_what_was_settled(tmp_path: Path) -> None:
@@ -163,6 +165,13 @@ def test_time_and_price_in_one_line() -> None:
     stages = {"prepare": None, "train": Estimate(7200.0, False), "merge": Estimate(60.0, True)}
     line = table.time_line(settings(price_per_hour=1.5), stages)
     assert line == "time: ≈ 2.0 h: train 2.0 h (rough), merge 60 s, prepare not known; price ≈ 3.02"
+
+
+def test_time_that_waits_for_rows() -> None:
+    line = table.time_line(settings(), {"prepare": Estimate(60.0, True), "train": None, "merge": None}, "it rains")
+    assert line == "time: ≈ 60 s: prepare 60 s, train known once it rains, merge not known"
+    assert table.time_line(settings(), {"train": None, "merge": None}, "it rains") == "time: known once it rains"
+    assert table.time_line(settings(), {"train": None}).endswith("nothing like it has run on this machine yet")
 
 
 def test_price_needs_a_time() -> None:

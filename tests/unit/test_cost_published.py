@@ -38,7 +38,7 @@ class Row:
 def tune(method: str, bits: str, mode: str, length: int, rank: int = 8) -> Config:
     """torchtune: all in bfloat16, two rows at once and in a step."""
     config = settings(method, bits, rows=2, length=length, trained_dtype="bfloat16", activation_checkpointing=mode)
-    config.lora.r = rank
+    config.train.packing, config.lora.r = False, rank
     config.lora.target_modules = ["q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     return config
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from random_models import PACKED, SHAPE, Reports, chat_row, random_model, write_model, write_rows
+from random_models import SHAPE, Reports, chat_row, random_model, write_model, write_rows
 from sft_runner.config.schema import Config, Hardware, Lora, Model, Quantization
 from sft_runner.config.schema import Train as TrainConfig
 from sft_runner.disk import read_json
@@ -207,7 +207,7 @@ def settings(world: Path, **changes: Any) -> Config:
         quantization=Quantization(bits="none"),
         train=TrainConfig(learning_rate=5e-3, warmup_steps=0, max_steps=4, logging_steps=1, save_steps=100),
     )
-    config.data.max_length = PACKED
+    config.data.max_length = 256
     for key, value in changes.items():
         part, _, name = key.partition("__")
         if name:

@@ -1,12 +1,13 @@
-"""Packs are as full as they can be made."""
+"""Passes are as full as they can be made."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sft_runner.data.packing import efficiency, pack, packs_per_step
+from sft_runner.data.packing import efficiency, fullness, pack, similar
 
 CAPACITY = 2048
 
@@ -76,13 +77,45 @@ def test_a_million_rows_take_seconds() -> None:
     assert max(sum(lengths[row] for row in rows) for rows in found) <= CAPACITY
 
 
-@pytest.mark.parametrize(
-    ("rows", "count", "batch_size", "expected"),
-    [(100, 20, 16, 3), (100, 20, 17, 3), (100, 20, 18, 4), (100, 20, 1, 1), (7, 7, 16, 16), (3, 1, 16, 5)],
-)
-def test_packs_of_a_step_hold_nearest_to_its_rows(rows: int, count: int, batch_size: int, expected: int) -> None:
-    assert packs_per_step(rows, count, batch_size) == expected
-
-
 def test_no_packs_have_no_efficiency() -> None:
     assert efficiency([], 0, 10) == 0
+
+
+# --- rows side by side ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lengths", "most", "cost", "expected"),
+    [
+        ([], 10, 1, []),
+        ([5], 10, 1, [[0]]),
+        ([20], 10, 1, [[0]]),  # a row by itself may be longer
+        ([1, 9, 1, 9], 99, 0, [[1, 3], [0, 2]]),
+        ([1, 9, 1, 9], 99, 17, [[1, 3, 0, 2]]),  # padding of 16 tokens is cheaper than a pass
+        ([5, 5, 5], 10, 0, [[0], [1, 2]]),
+    ],
+)
+def test_similar_lengths_stand_together(lengths: list[int], most: int, cost: int, expected: list[list[int]]) -> None:
+    found = similar(lengths, most, cost)
+    assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
+
+
+def test_no_other_cut_is_cheaper() -> None:
+    for seed in range(20):
+        lengths = np.random.default_rng(seed).integers(1, 50, 9).tolist()
+        ordered = sorted(lengths, reverse=True)
+
+        def cost(cuts: list[int], ordered: list[int] = ordered) -> int:
+            return sum(ordered[start] * (end - start) + 10 for start, end in pairwise([0, *cuts, 9]))
+
+        every = ([place + 1 for place in range(8) if bits >> place & 1] for bits in range(256))
+        groups = similar(lengths, 10**6, 10)
+        assert sum(max(lengths[row] for row in group) * len(group) + 10 for group in groups) == min(map(cost, every))
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [([], 0.0), ([[0, 1, 2]], 8 / 12), ([[0, 1], [2]], 8 / 11), ([[2, 0], [1]], 8 / 10), ([[0], [1], [2]], 1.0)],
+)
+def test_what_is_no_padding(groups: list[list[int]], expected: float) -> None:
+    assert fullness([1, 4, 3], groups) == pytest.approx(expected)

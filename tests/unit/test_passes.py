@@ -1,10 +1,8 @@
 """However the rows of a step are cut into passes, the model gives them the logits and the loss of the rows alone."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -14,7 +12,7 @@ from random_models import chat_row, random_model, text_row, tokenizer
 from sft_runner.errors import StageFailed
 from sft_runner.training.isolation import check_isolated
 from sft_runner.training.loss import summed_loss
-from sft_runner.training.passes import Collator, Layout, similar
+from sft_runner.training.passes import Collator, Layout
 
 FAMILIES = ("llama", "qwen2", "gemma3")
 LAYOUTS = {
@@ -76,34 +74,6 @@ def test_each_row_stands_in_one_pass(name: str) -> None:
     else:
         assert max(map(len, groups)) <= layout.rows
         assert [row for group in groups for row in group] == list(range(len(lengths)))
-
-
-@pytest.mark.parametrize(
-    ("lengths", "most", "cost", "expected"),
-    [
-        ([5], 10, 1, [[0]]),
-        ([20], 10, 1, [[0]]),  # a row by itself may be longer
-        ([1, 9, 1, 9], 99, 0, [[1, 3], [0, 2]]),
-        ([1, 9, 1, 9], 99, 17, [[1, 3, 0, 2]]),  # padding of 16 tokens is cheaper than a pass
-        ([5, 5, 5], 10, 0, [[0], [1, 2]]),
-    ],
-)
-def test_similar_lengths_stand_together(lengths: list[int], most: int, cost: int, expected: list[list[int]]) -> None:
-    found = similar(lengths, most, cost)
-    assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
-
-
-def test_no_other_cut_is_cheaper() -> None:
-    for seed in range(20):
-        lengths = np.random.default_rng(seed).integers(1, 50, 9).tolist()
-        ordered = sorted(lengths, reverse=True)
-
-        def cost(cuts: list[int], ordered: list[int] = ordered) -> int:
-            return sum(ordered[start] * (end - start) + 10 for start, end in pairwise([0, *cuts, 9]))
-
-        every = ([place + 1 for place in range(8) if bits >> place & 1] for bits in range(256))
-        groups = similar(lengths, 10**6, 10)
-        assert sum(max(lengths[row] for row in group) * len(group) + 10 for group in groups) == min(map(cost, every))
 
 
 # --- what the model sees --------------------------------------------------------------------------------------------

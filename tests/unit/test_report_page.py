@@ -80,9 +80,9 @@ def test_numbers_stand_beside_the_pictures() -> None:
     text = said(page(report()))
     for part in (
         "tokens that carry loss: 48.8 % 48.8 %",
-        "a batch filled, packed: 99.9 % 99.9 %",
-        "41.2 %",
-        "202 packs of up to 2,048 tokens, 9.0 rows each",
+        "a step filled, packed: 99.9 % 99.9 %",
+        "a step filled, padded: 41.2 %",
+        "Steps of 16 rows, drawn at random",
         "unseen: 30.5 % 61",
         "0 to 500 900 1,812",
         "1,500 to 2,000 212 0",

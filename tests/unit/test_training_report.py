@@ -89,7 +89,7 @@ def test_it_says_what_was_measured(tmp_path: Path) -> None:
         "4,321 tokens a second",
         "1,000,000 of 100,000,000 (1.0 %)",
         "base bfloat16, adapter float32",
-        "16 rows = micro-batch 4 x accumulation 4",
+        "16 rows in passes of up to 4 x 2,048 tokens, rows of similar length together",
         "tokens that are not padding 87.3 %",
         f"peak memory 10.04 GB; the plan said up to {planned.total / GB:.2f} GB",
         "time in the trainer 4:46",

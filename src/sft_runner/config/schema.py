@@ -44,8 +44,8 @@ class Hardware:
     price_per_hour: float | None = setting(None, counts=False, at_least=0)
     """What an hour of this machine costs; the plan then shows a price."""
     per_device_train_batch_size: int | None = setting(None, counts=False, at_least=1)
-    """Largest micro-batch in rows (or packs); open: as many as fit. Accumulation makes up the rest of
-    `train.batch_size`."""
+    """Largest micro-batch in rows of `data.max_length`; open: as many as fit. Accumulation makes up the rest of
+    `train.batch_size`; with `train.packing` a pass takes as many tokens as they have."""
     per_device_eval_batch_size: int = setting(16, counts=False, at_least=1)
     """Rows scored or generated at once."""
     activation_checkpointing: str = setting("auto", counts=False, choices=("auto", "none", "selective", "full"))

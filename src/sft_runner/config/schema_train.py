@@ -29,9 +29,10 @@ class Train:
     max_steps: int = setting(-1, neutral=-1)
     """Stop after so many optimizer steps; -1 leaves it to `num_train_epochs`."""
     batch_size: int = setting(16, at_least=1)
-    """Rows for each optimizer step, whatever the machine; with packing their mean."""
-    packing: bool = setting(False, neutral=False)
-    """Put several short rows into one of `data.max_length`; they do not see each other."""
+    """Rows for each optimizer step, whatever the machine."""
+    packing: bool = setting(True, counts=False)
+    """Rows of similar length share a forward and backward pass, so that there is hardly any padding; each step has the
+    same rows either way."""
     lr_scheduler_type: str = "cosine"
     """Shape of the learning rate."""
     warmup_steps: float = setting(0.03, at_least=0)

@@ -29,20 +29,17 @@ class Fitted:
     """A way to feed the rows of a step to the machine."""
 
     micro_batch: int
-    """Rows (or packs) at once."""
+    """Rows of full length at once."""
     checkpointing: str
     """`none`, `selective` or `full`."""
     memory: Memory
     """What it takes."""
 
 
-def solve(config: Config, arch: Architecture, packs: int | None = None) -> Fitted | None:
-    """The best way to feed `config` to its card, or to the machine's memory; None where nothing fits.
-
-    `packs` are those of a step, where they are known; a micro-batch divides them, or the rows of a step.
-    """
+def solve(config: Config, arch: Architecture) -> Fitted | None:
+    """The best way to feed `config` to its card, or to the machine's memory; None where nothing fits."""
     best: Fitted | None = None
-    sizes = sizes_of(config, packs)
+    sizes = sizes_of(config)
     for mode in modes_of(config):
         found = _largest(config, arch, mode, sizes)
         if found is None:
@@ -115,12 +112,11 @@ def room(config: Config) -> float:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def sizes_of(config: Config, packs: int | None) -> list[int]:
-    """The micro-batches that are allowed, the largest first."""
-    rows = packs or config.train.batch_size
+def sizes_of(config: Config) -> list[int]:
+    """The micro-batches that are allowed, the largest first: they divide the rows of a step."""
+    rows = config.train.batch_size
     cap = min(config.hardware.per_device_train_batch_size or rows, rows)
-    every = config.train.packing and packs is None  # the stage then takes what divides the packs of a step
-    return [size for size in range(cap, 0, -1) if every or rows % size == 0]
+    return [size for size in range(cap, 0, -1) if rows % size == 0]
 
 
 def modes_of(config: Config) -> tuple[str, ...]:

@@ -45,11 +45,11 @@ class Memory:
 
 
 def training_memory(config: Config, arch: Architecture, micro_batch: int, checkpointing: str, length: int) -> Memory:
-    """Bytes for `micro_batch` rows (or packs) of `length` tokens, with `none`, `selective` or `full` checkpointing.
+    """Bytes for `micro_batch` rows of `length` tokens, with `none`, `selective` or `full` checkpointing.
 
-    All tokens are taken to carry loss, and rows of a batch to differ in length, so that there is a mask.
+    All tokens are taken to carry loss, and several rows to have a mask, as layers with a sliding window give them one.
     """
-    tokens, masked = micro_batch * length, micro_batch > 1 or config.train.packing
+    tokens, masked = micro_batch * length, micro_batch > 1
     one_layer = tokens * (activations.of_layer(config, arch, length, masked).total + activations.passing(config, arch))
     kept = activations.kept(config, arch, micro_batch, length, checkpointing, masked)
     kept += tokens * activations.passing(config, arch)
@@ -57,7 +57,8 @@ def training_memory(config: Config, arch: Architecture, micro_batch: int, checkp
     values, trained = weights.trained_values(config, arch), of_trained(config)
     shapes = model_shapes(arch) if trains_all(config) else adapter_shapes(config.lora, arch)
     gradients, copies = values * trained, weights.copies_bytes(config, arch)
-    if micro_batch >= config.train.batch_size:  # none stand there before the backward pass makes them
+    if micro_batch >= config.train.batch_size and (micro_batch == 1 or not config.train.packing):
+        # the step is one pass, and none stand there before its backward half makes them
         gradients = min(gradients, max(0, gradients + one_layer - kept - logits - copies))
     step = max(0, optimizer.workspace_bytes(config.hardware.optim, values, trained) - kept - logits)
     fixed = CONTEXT if config.hardware.memory_gb > 0 else PROCESS

@@ -26,10 +26,10 @@ from sft_runner.hardware import GB
 from sft_runner.model.architecture import Architecture, architecture
 
 
-def settled(run: Run, arch: Architecture | None, packs: int | None = None) -> tuple[Run, Fitted | None]:
+def settled(run: Run, arch: Architecture | None) -> tuple[Run, Fitted | None]:
     """The run with its micro-batch and checkpointing filled in. Raises `UserError` with what would fit."""
     config, hardware = run.config, run.config.hardware
-    found = solve(config, arch, packs) if arch else None
+    found = solve(config, arch) if arch else None
     if arch and found is None:
         if hardware.memory_gb > 0:
             raise refusal(run, arch)
@@ -38,12 +38,12 @@ def settled(run: Run, arch: Architecture | None, packs: int | None = None) -> tu
         micro_batch, mode = found.micro_batch, found.checkpointing
         reason = f"≈ {found.memory.total / GB:.1f} GB"
     else:  # nothing is known of such a model, so the way that takes the least
-        micro_batch = sizes_of(config, packs)[0] if hardware.per_device_train_batch_size else 1
+        micro_batch = sizes_of(config)[0] if hardware.per_device_train_batch_size else 1
         mode, reason = modes_of(config)[-1], "its memory is not known"
     decided = []
     if hardware.per_device_train_batch_size is None:
         decided.append(Decision("hardware.per_device_train_batch_size", micro_batch, f"the most that fit, {reason}"))
-    elif not config.train.packing and micro_batch < sizes_of(config, packs)[0]:
+    elif micro_batch < sizes_of(config)[0]:
         why = f"{hardware.per_device_train_batch_size} do not fit, {reason}"
         decided.append(Decision("hardware.per_device_train_batch_size", micro_batch, why))
     if hardware.activation_checkpointing == "auto":

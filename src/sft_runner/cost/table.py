@@ -45,6 +45,15 @@ def memory_table(config: Config, fitted: Fitted) -> Iterator[str]:
     yield f"  {'together':<28}{memory.total / GB:>8.2f}  of {_room(config)}"
 
 
+def passes(config: Config, micro_batch: int) -> str:
+    """How the rows of a step go through the model, to stand behind their number."""
+    if not config.train.packing:
+        return f"= micro-batch {micro_batch} x accumulation {config.train.batch_size // micro_batch}"
+    flat = "flash" in (config.hardware.attn_implementation or "")
+    together = "without padding" if flat else "rows of similar length together"
+    return f"in passes of up to {micro_batch} x {config.data.max_length:,} tokens, {together}"
+
+
 def disk_line(needed: Disk, free: int) -> str:
     """Disk in one line."""
     parts = {"trained": needed.trained, "checkpoints": needed.checkpoints, "merged": needed.merged}
@@ -52,11 +61,17 @@ def disk_line(needed: Disk, free: int) -> str:
     return f"disk: ≈ {_size(needed.most)} at once ({told}); {_size(free)} free"
 
 
-def time_line(config: Config, stages: Mapping[str, Estimate | None]) -> str:
-    """Time by stage, and the price where `hardware.price_per_hour` is set."""
+def time_line(config: Config, stages: Mapping[str, Estimate | None], awaited: str = "") -> str:
+    """Time by stage, and the price where `hardware.price_per_hour` is set.
+
+    `awaited` is what must be there before training can be timed, such as `the rows are prepared`.
+    """
     known = {name: estimate for name, estimate in stages.items() if estimate}
     parts = [f"{name} {duration.told(one.seconds)}{'' if one.measured else ' (rough)'}" for name, one in known.items()]
-    parts += [f"{name} not known" for name in stages if name not in known]
+    late = f"known once {awaited}" if awaited else "not known"
+    parts += [f"{name} {late if name == 'train' else 'not known'}" for name in stages if name not in known]
+    if not known and awaited:
+        return f"time: {late}"
     if not known:
         return "time: not known: nothing like it has run on this machine yet"
     total = sum(estimate.seconds for estimate in known.values())

@@ -1,4 +1,4 @@
-"""Which rows share one row of `data.max_length` tokens: best fit over all rows, the longest first.
+"""Which rows of a step share a forward and backward pass: all in one flat row, or side by side with little padding.
 
 Only lengths are looked at; the rows themselves stay where they are.
 """
@@ -12,9 +12,36 @@ if TYPE_CHECKING:
 
     Lengths = Sequence[int] | NDArray[Any]
 
+CPU_PASS, CARD_PASS = 64, 1024
+"""What a pass costs besides its tokens, in tokens: cutting one off must save at least so much padding. The first is
+measured, the second is not."""
+
+
+def similar(lengths: Sequence[int], most: int, pass_cost: int = CPU_PASS) -> list[list[int]]:
+    """Groups of rows, the longest first, whose sizes with padding, and `pass_cost` for each, add up to the least.
+
+    A group of several rows has at most `most` tokens, padding counted. Takes O(n^2) time for n rows.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    best = [(0, 0)]  # the cost of the first rows of `order`, and where their last group starts
+    for end in range(1, len(order) + 1):
+        ways = []
+        for start in reversed(range(end)):
+            size = lengths[order[start]] * (end - start)
+            if size > most and start < end - 1:
+                break
+            ways.append((best[start][0] + size + pass_cost, start))
+        best.append(min(ways))
+    groups, end = [], len(order)
+    while end:
+        start = best[end][1]
+        groups.append(order[start:end])
+        end = start
+    return groups[::-1]
+
 
 def pack(lengths: "Lengths", capacity: int) -> list[list[int]]:
-    """Packs of row indices, each row in exactly one, no pack with more than `capacity` tokens.
+    """Packs of row indices, each row in exactly one, no pack with more than `capacity` tokens: best fit decreasing.
 
     Each row goes where it leaves the least room, the longest rows first, rows of one length in their order. Takes
     O(n log n) time, and gives the same packs for the same lengths. Raises `ValueError` for a row longer than
@@ -53,9 +80,10 @@ def efficiency(lengths: "Lengths", packs: int, capacity: int) -> float:
     return float(np.sum(lengths, dtype=np.int64)) / (packs * capacity) if packs else 0.0
 
 
-def packs_per_step(rows: int, packs: int, batch_size: int) -> int:
-    """How many packs hold nearest to `batch_size` rows on average; at least one."""
-    return max(round(batch_size * packs / max(rows, 1)), 1)
+def fullness(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> float:
+    """The share of tokens among the positions of groups whose rows are padded to the longest; 0 without rows."""
+    positions = sum(len(group) * max(lengths[row] for row in group) for group in groups)
+    return sum(lengths[row] for group in groups for row in group) / positions if positions else 0.0
 
 
 def _longest_first(lengths: "Lengths", capacity: int) -> Iterator[tuple[int, list[int]]]:

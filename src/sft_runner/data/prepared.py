@@ -1,4 +1,4 @@
-"""What the later stages read: rows to learn from and rows held out, and which rows share a pack.
+"""What the later stages read: rows to learn from and rows held out.
 
 The file with all encoded rows is streamed once, batch by batch, so memory stays flat.
 """
@@ -14,13 +14,13 @@ from sft_runner.data.sources import Source
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-TRAIN, HELD_OUT, PACKS = "train.arrow", "held_out.arrow", "packs.arrow"
+TRAIN, HELD_OUT = "train.arrow", "held_out.arrow"
 WRITTEN = ("input_ids", "labels", "messages", "tools", "prompt_length", "source", "rejected")
 """The columns of the encoded rows that are kept; `origin` and `kind` join them."""
 
 
 def write(chosen: Chosen, sources: Sequence[Source], folder: Path) -> None:
-    """Write the three files into `folder`. `train.arrow` holds as many copies of a row as are learned in an epoch."""
+    """Write both files into `folder`. `train.arrow` holds as many copies of a row as are learned in an epoch."""
     import numpy as np
     import pyarrow as pa
 
@@ -41,7 +41,6 @@ def write(chosen: Chosen, sources: Sequence[Source], folder: Path) -> None:
                     writer.write_batch(pa.record_batch(arrays, _columns(batch)))
         for writer in writers:
             writer.close()
-    _write_packs(chosen.packs, folder / PACKS)
 
 
 def _columns(batch: "pa.RecordBatch") -> "pa.Schema":
@@ -49,11 +48,3 @@ def _columns(batch: "pa.RecordBatch") -> "pa.Schema":
 
     kept = [batch.schema.field(name) for name in WRITTEN]
     return pa.schema([*kept, pa.field("origin", pa.string()), pa.field("kind", pa.string())])
-
-
-def _write_packs(packs: list[list[int]], path: Path) -> None:
-    import pyarrow as pa
-
-    columns = pa.schema({"rows": pa.list_(pa.int32())})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, columns) as writer:
-        writer.write_batch(pa.record_batch([pa.array(packs, columns.field("rows").type)], columns))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 KINDS = ("", "unseen", "reworded")
 """Held-out rows: of no special kind; about facts of a file that is not learned; learned facts asked in other words."""
+STEP, STEPS = 16, 250
+"""Rows of a step, and how many steps are drawn, for the share of a step that is no padding."""
 
 
 @dataclass
@@ -32,8 +34,6 @@ class Chosen:
     """Whether it is kept for evaluation."""
     kind: "NDArray[Any]"
     """Index into `KINDS`."""
-    packs: list[list[int]]
-    """Rows of `train.arrow` that share one row of `data.max_length`."""
     duplicates: int
     """Rows left out because they stood there before."""
     leaks: int
@@ -46,14 +46,7 @@ class Chosen:
         learned, trained = np.repeat(self.columns.length, self.train), np.repeat(self.columns.trained, self.train)
         return {
             "tokens": lengths(learned, trained, self.columns.length[self.held_out], data.max_length),
-            "packing": {
-                "length": data.max_length,
-                "packs": len(self.packs),
-                "rows": len(learned),
-                "efficiency": round(packing.efficiency(learned, len(self.packs), data.max_length), 4),
-                "rows_per_pack": round(len(learned) / len(self.packs), 2),
-                "padded_efficiency": round(float(learned.sum()) / (len(learned) * int(learned.max())), 4),
-            },
+            "packing": {"rows": len(learned), "rows_per_step": STEP, **_fullness(learned, data)},
             "duplicates": self.duplicates,
             "leaks": self.leaks,
             "kinds": {kind: int((self.held_out & (self.kind == i)).sum()) for i, kind in enumerate(KINDS)},
@@ -62,8 +55,6 @@ class Chosen:
 
 def choose(columns: Columns, sources: Sequence[Source], data: Data, account: Account) -> Chosen:
     """Leave out duplicates, hold rows out, leave out what would leak, mix. `account` is told of all of it."""
-    import numpy as np
-
     # A source's own duplicates go first; those between sources only once it is known which copies are used at all.
     own = cleaning.repeated(cleaning.apart(columns.digest, columns.origin))
     held_out = _held_out(columns, ~own, sources, data, account)
@@ -85,9 +76,25 @@ def choose(columns: Columns, sources: Sequence[Source], data: Data, account: Acc
     ):
         _drop(account, columns, which, reason)
     _tell(columns, train, held_out, account)
-    packs = packing.pack(np.repeat(columns.length, train), data.max_length)
     kind = _kinds(columns, train, account)
-    return Chosen(columns, train, held_out, kind, packs, int(duplicates.sum()), int(leaks.sum()))
+    return Chosen(columns, train, held_out, kind, int(duplicates.sum()), int(leaks.sum()))
+
+
+def _fullness(lengths: "NDArray[Any]", data: Data) -> dict[str, float]:
+    """The share of tokens that are no padding in steps of rows drawn at random, packed as on the CPU and padded."""
+    import numpy as np
+
+    drawn = np.random.default_rng(data.seed).permutation(lengths)[: STEP * STEPS].tolist()
+    steps = [range(len(drawn))[start : start + STEP] for start in range(0, len(drawn), STEP)]
+    packed = [
+        [step[place] for place in group]
+        for step in steps
+        for group in packing.similar([drawn[row] for row in step], STEP * data.max_length)
+    ]
+    return {
+        "efficiency": round(packing.fullness(drawn, packed), 4),
+        "padded_efficiency": round(packing.fullness(drawn, steps), 4),
+    }
 
 
 def _tell(columns: Columns, train: "NDArray[Any]", held_out: "NDArray[Any]", account: Account) -> None:

@@ -1,4 +1,4 @@
-"""From the user's files to token ids: read, convert, apply the chat template, choose, pack, account for all.
+"""From the user's files to token ids: read, convert, apply the chat template, choose, account for all.
 
 Every row that is read is trained on, held out, or counted under the reason why not; `report.json` adds up.
 """
@@ -21,7 +21,7 @@ from sft_runner.stages.stage import Dataset, Report, Result
 
 
 class Prepare:
-    """`train.arrow`, `held_out.arrow` and `packs.arrow`; the report as JSON and as a page."""
+    """`train.arrow` and `held_out.arrow`; the report as JSON and as a page."""
 
     name = "prepare"
     version = 2

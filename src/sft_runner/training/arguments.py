@@ -30,7 +30,7 @@ def arguments(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConf
         "optim": hardware.optim,
         "seed": train.seed,
         "data_seed": train.seed,
-        # rows come from `prepare` with their labels, packed or not: TRL would pack packs again, and mix documents
+        # rows come from `prepare` with their labels, and the trainer packs each step: TRL would mix rows of all steps
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "max_length": None,
         "packing": False,

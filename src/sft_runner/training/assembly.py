@@ -11,6 +11,7 @@ from transformers.utils.generic import is_flash_attention_requested
 from trl.models.selective_activation_checkpointing import enable_selective_activation_checkpointing
 
 from sft_runner.config.schema import Config
+from sft_runner.data.packing import CARD_PASS, CPU_PASS
 from sft_runner.data.prepared import HELD_OUT, TRAIN
 from sft_runner.hardware import Fit
 from sft_runner.model.adapters import lora_config
@@ -23,7 +24,7 @@ from sft_runner.training.arguments import arguments
 from sft_runner.training.attempts import Attempts
 from sft_runner.training.looks import look
 from sft_runner.training.output import prepare_start
-from sft_runner.training.passes import CARD_PASS, CPU_PASS, Collator, Layout
+from sft_runner.training.passes import Collator, Layout
 from sft_runner.training.progress import Progress
 from sft_runner.training.sealing import Sealing
 from sft_runner.training.stopping import Stopping

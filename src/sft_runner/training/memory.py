@@ -26,7 +26,7 @@ class Rung:
     """How a step is fed to the machine, as far as it decides on memory."""
 
     micro_batch: int
-    """Rows or packs in one forward and backward pass."""
+    """Most rows of full length in one forward and backward pass."""
     activation_checkpointing: str
     """One of `LEVELS`."""
 
@@ -37,9 +37,8 @@ class Rung:
         level = LEVELS.index(self.activation_checkpointing) + 1
         return replace(self, activation_checkpointing=LEVELS[level]) if level < len(LEVELS) else None
 
-    def told(self, size: int) -> str:
-        """In words, for steps of `size` rows."""
-        text = f"micro-batch {self.micro_batch} x accumulation {size // self.micro_batch}"
+    def __str__(self) -> str:
+        text = f"micro-batch {self.micro_batch}"
         if self.activation_checkpointing == "none":
             return text
         return f"{text} and {self.activation_checkpointing} activation checkpointing"
@@ -65,8 +64,8 @@ class Descent:
     def told(self, size: int) -> str:
         """In words, for steps of `size` rows."""
         return (
-            f"out of memory at step {self.step + 1} with {self.left.told(size)}: "
-            f"goes on with {self.taken.told(size)}, the same {size} in a step"
+            f"out of memory at step {self.step + 1} with {self.left}: "
+            f"goes on with {self.taken}, the same {size} rows in a step"
         )
 
 

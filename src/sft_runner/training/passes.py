@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sft_runner.data.packing import pack
+from sft_runner.data.packing import CPU_PASS, pack, similar
 from sft_runner.data.template import IGNORED
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, Any]
 """`input_ids` and `labels` of shape (rows, longest row), and `lengths`, the tokens of each row, as a list."""
-CPU_PASS, CARD_PASS = 64, 1024
-"""What a pass costs besides its tokens, in tokens: cutting one off must save at least so much padding. The first is
-measured, the second is not."""
 
 
 @dataclass(frozen=True)
@@ -79,29 +76,6 @@ class Layout:
     def _padded(self, one: "dict[str, Tensor]", lengths: Sequence[int]) -> "dict[str, Tensor]":
         places = _places(one["input_ids"])
         return one | ({"attention_mask": _real(places, lengths).long()} if self.mask else {"position_ids": places})
-
-
-def similar(lengths: Sequence[int], most: int, pass_cost: int = CPU_PASS) -> list[list[int]]:
-    """Groups of rows, the longest first, whose sizes with padding, and `pass_cost` for each, add up to the least.
-
-    A group of several rows has at most `most` tokens, padding counted. Takes O(n^2) time for n rows.
-    """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    best = [(0, 0)]  # the cost of the first rows of `order`, and where their last group starts
-    for end in range(1, len(order) + 1):
-        ways = []
-        for start in reversed(range(end)):
-            size = lengths[order[start]] * (end - start)
-            if size > most and start < end - 1:
-                break
-            ways.append((best[start][0] + size + pass_cost, start))
-        best.append(min(ways))
-    groups, end = [], len(order)
-    while end:
-        start = best[end][1]
-        groups.append(order[start:end])
-        end = start
-    return groups[::-1]
 
 
 def flattened(batch: "Mapping[str, Tensor]", lengths: Sequence[int]) -> "dict[str, Any]":

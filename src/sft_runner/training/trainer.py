@@ -59,7 +59,7 @@ class Trainer(SFTTrainer):
         """Checkpoints are read by nobody but the next attempt."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's; without its count of tokens, which is wrong for packs and for others the same as transformers'."""
+        """TRL's; without its count of tokens, which is wrong for padded passes: transformers counts them rightly."""
         self._metrics["train"].pop("num_tokens", None)
         super().log(logs, start_time)
 
@@ -90,7 +90,7 @@ class Trainer(SFTTrainer):
         return summed_loss(model, inputs) / (count if num_items_in_batch is None else num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """A look at held-out rows; TRL's own would pad and pack them as training does."""
+        """A look at held-out rows; TRL's own would pad them as training does."""
         if self.look is None:
             raise RuntimeError("this trainer was made without a look at held-out rows")
         try:

@@ -27,7 +27,7 @@ def _paragraphs(report: Mapping[str, Any]) -> Iterator[str]:
         f"A row has {tokens['mean']:,.1f} on average, the longest {tokens['longest']:,}.",
     ]
     if packing:
-        facts.append(f"Packed, a batch is {percent(packing['efficiency'])} full.")
+        facts.append(f"Packed, a step is {percent(packing['efficiency'])} full.")
     yield " ".join(facts)
     yield "\n".join(_table(report["sources"]))
     for warning in report["warnings"]:

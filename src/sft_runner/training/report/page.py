@@ -7,6 +7,7 @@ from typing import Any
 from sft_runner.config.schema import Config
 from sft_runner.cost.fitting import MODES
 from sft_runner.cost.memory import training_memory
+from sft_runner.cost.table import passes
 from sft_runner.data.report.numbers import duration, percent
 from sft_runner.hardware import GB
 from sft_runner.method import method_of
@@ -25,7 +26,7 @@ def page(
         "config": config,
         "headline": list(_headline(facts, evaluated)),
         "picture": Markup(picture),
-        "measured": list(_measured(facts, _planned_memory(config, facts))),
+        "measured": list(_measured(config, facts)),
         "settings": list(_settings(config)),
         "story": story,
         "looks": _looks(logged, evaluated),
@@ -44,17 +45,16 @@ def _headline(facts: Mapping[str, Any], evaluated: Entries) -> Iterator[tuple[st
     yield f"{facts['tokens_per_second']:,.0f}", "tokens a second", "source"
 
 
-def _measured(facts: Mapping[str, Any], planned: float | None) -> Iterator[tuple[str, str]]:
+def _measured(config: Config, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What was measured, each with its unit. What a training does not know is left out."""
+    planned = _planned_memory(config, facts)
     if "trainable_parameters" in facts:
         trained, total = facts["trainable_parameters"], facts["total_parameters"]
         yield "parameters that train", f"{trained:,} of {total:,} ({percent(trained / total)})"
     if "dtypes" in facts:
         yield "precision", ", ".join(f"{part} {dtype}" for part, dtype in facts["dtypes"].items())
     if "micro_batch" in facts:
-        parts = f"micro-batch {facts['micro_batch']} x accumulation {facts['accumulation']}"
-        units = "rows" if facts["micro_batch"] * facts["accumulation"] == facts["rows_per_step"] else "rows, in packs,"
-        yield "a step", f"{facts['rows_per_step']:g} {units} = {parts}"
+        yield "a step", f"{facts['rows_per_step']:g} rows {passes(config, facts['micro_batch'])}"
     if checkpointing := facts.get("activation_checkpointing"):
         yield "activation checkpointing", str(checkpointing)
     if "tokens" in facts:
