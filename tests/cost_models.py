@@ -67,4 +67,5 @@ def settings(method: str = "lora", bits: str = "none", rows: int = 16, length: i
     config.adapter = "none" if method == "full" else "lora"
     config.lora.use_dora = method == "dora"
     config.train.batch_size, config.data.max_length = rows, length
+    config.name, config.model.name, config.data.path = "some", "some/model", "embedded:dates"
     return config

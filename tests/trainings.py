@@ -17,8 +17,8 @@ from sft_runner.events import EventWriter
 from sft_runner.stages import train as stage
 from sft_runner.stages.stage import Result
 
-ROWS, HELD_OUT, STEPS = 37, 6, 20
-"""37 rows, 8 in a step and 4 of full length in a pass: the last step of each of the 4 epochs has 5 rows."""
+ROWS, HELD_OUT, STEPS, LONGEST = 37, 6, 20, 154
+"""37 rows of at most 154 tokens, 8 in a step and 4 of full length in a pass: the last step of each epoch has 5 rows."""
 
 
 def write_world(folder: Path) -> Path:
@@ -79,21 +79,21 @@ def messages(reports: Reports) -> list[str]:
 
 
 def run_out(above: int, step: int = 0, unless: str = "") -> Any:
-    """A `training_step` that has memory for `above` rows from `step` on, for `unless` checkpointing at any time."""
+    """A `compute_loss` that has memory for passes of `above` positions from `step` on, for all with `unless`."""
     from sft_runner.training.trainer import Trainer
 
-    real = Trainer.training_step
+    real = Trainer.compute_loss
 
-    def training_step(self: Any, model: Any, inputs: Any, *more: Any) -> Any:
+    def compute_loss(self: Any, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
         mode = "none" if not self.args.activation_checkpointing else "full"
         if (self.args.activation_checkpointing_kwargs or {}).get("selective"):
             mode = "selective"
-        fits = self.layout.rows <= above or (unless and mode == unless)
+        fits = inputs["input_ids"].numel() <= above or (unless and mode == unless)
         if self.state.global_step >= step and not fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a capacity")
-        return real(self, model, inputs, *more)
+        return real(self, model, inputs, *more, **named)
 
-    return training_step
+    return compute_loss
 
 
 # --- attempts that are killed ---------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def attempt(
     if out_of_memory:
         from sft_runner.training.trainer import Trainer
 
-        Trainer.training_step = run_out(*out_of_memory)  # type: ignore[method-assign]
+        Trainer.compute_loss = run_out(*out_of_memory)  # type: ignore[method-assign]
     Path(folder).mkdir(exist_ok=True)
     report = EventWriter(Path(folder).with_suffix(".jsonl"))
     stage.Train().execute(settings(Path(world), **changes), {"prepare": Path(world) / "prepare"}, Path(folder), report)

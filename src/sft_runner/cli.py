@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner import commands, screen, sweep
 from sft_runner.config import composing, sources
-from sft_runner.errors import SftError, UnknownName, UserError
+from sft_runner.errors import SftError, UnknownName, UserError, raise_all
 from sft_runner.launcher import Workers
 from sft_runner.planning import Plan, plan
 from sft_runner.runner import Outcome, asked, execute, record
@@ -83,13 +83,16 @@ def _main(arguments: list[str]) -> int:
         return _command(arguments[0], arguments[1:])
     shell = bool({"-sc", "--shell-completion"} & set(arguments))
     overrides = [word for word in arguments if "=" in word and not word.startswith("-") or word[:1] in ("~", "+")]
-    if not shell:
-        composing.check(overrides)
     swept = bool({"-m", "--multirun"} & set(arguments))
+    if not shell:
+        composing.check(overrides, swept)
     if swept:
         os.environ["SFT_RUNNER_SWEEP"] = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         if not any(word.startswith(("stage=", "stage.until=")) for word in overrides):
             sys.argv.append("stage=evaluate")  # rank first; the winner is merged and served afterwards
+            overrides.append("stage=evaluate")
+        if not shell:
+            _plan_jobs(overrides)
     sources.register()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing and exiting
     try:
@@ -99,6 +102,19 @@ def _main(arguments: list[str]) -> int:
     finally:
         jobs.end()
     return failures[0] if failures else 0
+
+
+def _plan_jobs(overrides: list[str]) -> None:
+    """Plan all jobs of a sweep, so that none begins where another cannot run. Raises `UserError`."""
+    refused: dict[str, list[str]] = {}
+    words = composing.jobs(overrides)
+    for number, job in enumerate(words):
+        try:
+            plan(composing.of_words(job))
+        except UserError as error:
+            refused.setdefault(error.show(), []).append(f"job {number}")
+    told = ((f"{', '.join(which)}: " if len(which) < len(words) else "", text) for text, which in refused.items())
+    raise_all([UserError(f"{which}{text}") for which, text in told])
 
 
 def _command(name: str, arguments: list[str]) -> int:

@@ -39,7 +39,10 @@ def keys(arguments: list[str]) -> int:
     for key, default, choices, text in shown:
         print(f"{key + '=' + default:<46}  {text}{f' [{choices}]' if choices else ''}")
     if not shown:
-        print(f"no key '{part}'; {suggestion(part, [key for key, *_ in described(schema.Config)])}")
+        every = [key for key, *_ in described(schema.Config)]
+        parts = dict.fromkeys(key.split(".")[0] for key in every)
+        close = suggestion(part, every)
+        print(f"no key '{part}'; {close if close.startswith('did you') else 'parts: ' + ', '.join(parts)}")
     return 0 if shown else 2
 
 
@@ -123,7 +126,7 @@ def described(part: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str
         value = getattr(instance, item.name)
         if is_dataclass(value):
             yield from described(type(value), f"{prefix}{item.name}.")
-        else:
+        elif not item.metadata.get("found"):
             default = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
             yield prefix + item.name, default, "|".join(item.metadata.get("choices", ())), texts.get(item.name, "")
 

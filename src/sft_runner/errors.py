@@ -2,6 +2,7 @@
 
     SftError                the family: message, hint, exit code
     ├── StageFailed     1   a stage (or the check inside it) failed; the same command resumes
+    │   └── NotFinite   1   a loss is not a number
     ├── UserError       2   what the user wrote cannot run
     │   ├── UnknownName 2   a key or a choice that does not exist, with a suggestion
     │   ├── DataError   2   a data file or a row that cannot be used
@@ -35,6 +36,10 @@ class SftError(Exception):
 
 class StageFailed(SftError):
     """A stage could not finish."""
+
+
+class NotFinite(StageFailed):
+    """A loss is not a number."""
 
 
 class UserError(SftError):

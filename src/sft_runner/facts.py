@@ -1,18 +1,20 @@
 """What a plan says below its table: rows and steps, memory, disk, time and price, what was filled in, what to doubt."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.run import Run
-from sft_runner.config.schema import Config, Train
+from sft_runner.config.schema import Config
 from sft_runner.cost import table
-from sft_runner.cost.disk import Disk, disk, free
+from sft_runner.cost.disk import Disk, disk, free, same_disk
 from sft_runner.cost.duration import Estimate, stage_time, training_time
 from sft_runner.cost.fitting import Fitted
+from sft_runner.cost.volume import Volume, volume
 from sft_runner.hardware import fit
+from sft_runner.method import number
 from sft_runner.model.architecture import Architecture, unquantised
+from sft_runner.model.files import hub_cache, locate
 
 if TYPE_CHECKING:
     from sft_runner.planning import Step
@@ -31,6 +33,8 @@ class Known:
     """The model's shape; None where nothing here tells it."""
     fitted: Fitted | None
     """How training fits the machine; None where it is cached or the shape is not known."""
+    scoring: int | None = None
+    """Bytes that scoring takes; None where nothing is scored or the shape is not known."""
 
     @property
     def prepared(self) -> Mapping[str, Any] | None:
@@ -46,33 +50,34 @@ class Known:
 
 def facts(run: Run, known: Known) -> list[str]:
     """The lines. A dry run shows memory part by part, any other plan in one line."""
-    config, numbers = run.config, known.prepared
+    config = run.config
+    amount = volume(config, known.prepared)
     told = [
         f"base: {_base(config)}",
-        f"rows: up to {config.data.max_length:,} tokens{_learned(config, numbers)}",
+        f"rows: up to {config.data.max_length:,} tokens{amount or ''}",
         f"batch: {_batch(config)}",
-        *_cost(config, known),
+        *_cost(config, known, amount),
     ]
-    titles = {False: "filled in", True: "approximations of the preset, they change what is learned"}
+    titles = {False: "filled in", True: "approximations, they change what is learned"}
     for approximates, title in titles.items():
         chosen = [decision for decision in run.decisions if decision.approximates is approximates]
         told.append(f"{title}:" if chosen else f"{title}: none")
-        told += [f"  {d.key}={_text(d.value)}".ljust(44) + f"  {d.reason}" for d in chosen]
+        told += [f"  {f'{d.key}={_text(d.value)}':<42}  {d.reason}" for d in chosen]
     return told
 
 
 def warnings(run: Run, known: Known) -> list[str]:
     """What may go wrong although it can run."""
-    if not known.trains or known.arch is None:
+    if known.arch is None:
         return []
-    coarse = unquantised(run.config, known.arch)
+    coarse = unquantised(run.config, known.arch) if known.trains else None
     return [
         *([coarse] if coarse else []),
-        *table.warnings(run.config, known.fitted, _disk(run.config, known), free(known.store.root)),
+        *table.warnings(run.config, known.fitted, known.scoring, _disk(run.config, known), free(known.store.root)),
     ]
 
 
-def _cost(config: Config, known: Known) -> Iterator[str]:
+def _cost(config: Config, known: Known, amount: Volume | None) -> Iterator[str]:
     """Memory, disk, time and price of what is still to run."""
     if known.trains and known.fitted is None:
         yield table.UNKNOWN if known.arch is None else "memory: not known"
@@ -82,35 +87,36 @@ def _cost(config: Config, known: Known) -> Iterator[str]:
         yield table.memory_line(config, known.fitted)
     if needed := _disk(config, known):
         yield table.disk_line(needed, free(known.store.root))
-    times = {step.stage: _time(config, known, step.stage) for step in known.steps if step.action != "cached"}
+    times = {step.stage: _time(config, known, amount, step) for step in known.steps if step.action != "cached"}
     if times:
-        yield table.time_line(config, times, _awaited(config, known))
+        yield table.time_line(config, times, _awaited(config, known, amount))
 
 
 def _disk(config: Config, known: Known) -> Disk | None:
-    """What will be written, where the shape is known."""
+    """What will be written on the disk of the run, where the shape is known."""
     if not known.trains or known.arch is None:
         return None
-    return disk(config, known.arch, any(step.stage == "merge" for step in known.steps))
+    fetches = locate(config.model).folder is None and same_disk(hub_cache(), known.store.root)
+    return disk(config, known.arch, any(step.stage == "merge" for step in known.steps), fetches)
 
 
-def _time(config: Config, known: Known, stage: str) -> Estimate | None:
+def _time(config: Config, known: Known, amount: Volume | None, step: "Step") -> Estimate | None:
     """How long a stage takes."""
-    if stage != "train":
-        return stage_time(known.store.manifests(stage))
-    found = _training_time(config, known, _tokens(config, known.prepared)) if known.prepared else None
+    if step.stage != "train":
+        return stage_time(config, vars(step.ingredients), known.store.manifests(step.stage))
+    found = _training_time(config, known, amount.total) if amount else None
     if found and config.train.max_hours is not None:
-        return replace(found, seconds=min(found.seconds, config.train.max_hours * 3600))
-    return found
+        found = replace(found, seconds=min(found.seconds, config.train.max_hours * 3600))
+    return replace(found, bound=amount.bound) if found and amount else None
 
 
-def _awaited(config: Config, known: Known) -> str:
+def _awaited(config: Config, known: Known, amount: Volume | None) -> str:
     """What must be there before training can be timed; empty where that is no question of waiting."""
     if not known.trains:
         return ""
     if known.arch is None:
         return "the model is here"
-    return "the rows are prepared" if known.prepared is None and _training_time(config, known, tokens=1) else ""
+    return "the rows are prepared" if amount is None and _training_time(config, known, tokens=1) else ""
 
 
 def _training_time(config: Config, known: Known, tokens: float) -> Estimate | None:
@@ -121,43 +127,13 @@ def _training_time(config: Config, known: Known, tokens: float) -> Estimate | No
     return training_time(config, known.arch, mode, tokens, known.store.manifests("train"))
 
 
-def _tokens(config: Config, numbers: Mapping[str, Any]) -> float:
-    """Tokens that training reads, all epochs together."""
-    epochs = _steps(config.train, _rows(numbers)) / _steps_of_epoch(config.train, _rows(numbers))
-    return float(epochs * numbers["tokens"]["train"])
-
-
-def _learned(config: Config, numbers: Mapping[str, Any] | None) -> str:
-    """Rows, tokens and steps of the training, once they are known."""
-    if numbers is None:
-        return ""
-    rows, tokens = _rows(numbers), numbers["tokens"]["train"]
-    return f"; {rows:,} to learn from, {tokens:,} tokens; {_steps(config.train, rows):,} steps"
-
-
 def _batch(config: Config) -> str:
     """How the rows of a step are fed to the machine."""
     mode = config.hardware.activation_checkpointing
     checkpointing = f", {mode} activation checkpointing" if mode in ("selective", "full") else ""
     size, most = config.train.batch_size, config.hardware.per_device_train_batch_size
     passes = "" if most is None else f" {table.passes(config, fit(size, most).micro_batch)}"  # None: not settled yet
-    return f"{size} rows a step{passes}{checkpointing}"
-
-
-def _rows(numbers: Mapping[str, Any]) -> int:
-    """Rows of an epoch, each as often as it is learned."""
-    return int(numbers["packing"]["rows"])
-
-
-def _steps(train: Train, rows: int) -> int:
-    """Optimizer steps: as transformers counts them."""
-    if train.max_steps > 0:
-        return train.max_steps
-    return math.ceil(train.num_train_epochs * _steps_of_epoch(train, rows))
-
-
-def _steps_of_epoch(train: Train, rows: int) -> int:
-    return math.ceil(rows / train.batch_size)
+    return f"{size:,} rows a step{passes}{checkpointing}"
 
 
 def _base(config: Config) -> str:
@@ -168,4 +144,12 @@ def _base(config: Config) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value in short; of many names the first."""
+    if isinstance(value, list):
+        more = f" and {len(value) - 2} more" if len(value) > 3 else ""
+        return f"[{', '.join(map(str, value[:2] if more else value))}{more}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return number(value) if 0 < value < 1e-2 else f"{value:g}"  # a learning rate
+    return str(value)

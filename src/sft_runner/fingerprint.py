@@ -18,6 +18,7 @@ from sft_runner.config.schema import Config, Model, flatten
 from sft_runner.disk import read_json
 from sft_runner.model import continuing
 from sft_runner.model.files import TOKENIZER_FILES, locate
+from sft_runner.runs import adapter_of
 from sft_runner.stages.stage import Stage
 
 LENGTH = 16
@@ -55,7 +56,7 @@ def gather(stage: Stage, config: Config, inputs: Mapping[str, str], data: str, h
     """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` is the
     hash of the user's data. An adapter that is trained further counts by its bytes, wherever it lies."""
     settings = read_by(stage, config)
-    if continuing.KEY in settings and (adapter := continuing.adapter_of(config)):
+    if continuing.KEY in settings and (adapter := adapter_of(config)):
         settings[continuing.KEY] = hashes.together([adapter / name for name in continuing.FILES])[:LENGTH]
     return Ingredients(
         stage=stage.name,
@@ -130,7 +131,10 @@ class Hashes:
 
 
 def _model(stage: Stage, model: Model, hashes: Hashes) -> str:
-    """What stands for the base model: the tokenizer's files, or the commit, or the bytes of a local folder."""
+    """What stands for the base model: the tokenizer's files, or the commit, or the bytes of a local folder.
+
+    The same commit is another model where its own code runs, and not what transformers has for its family.
+    """
     found = locate(model)
     if found.folder is None:
         return found.commit or UNRESOLVED
@@ -138,5 +142,5 @@ def _model(stage: Stage, model: Model, hashes: Hashes) -> str:
         names = [*TOKENIZER_FILES]
         return hashes.together([found.folder / name for name in names if (found.folder / name).is_file()])
     if found.commit:
-        return found.commit
+        return f"{found.commit} with its own code" if found.own_code else found.commit
     return hashes.together(sorted(p for p in found.folder.iterdir() if p.suffix in (".json", ".safetensors")))

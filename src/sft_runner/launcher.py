@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.errors import StageFailed
+from sft_runner.hardware import PCI_ORDER
 
 ENVIRONMENT = {
+    "CUDA_DEVICE_ORDER": PCI_ORDER,  # CUDA's own order is by speed; NVML's, by which the preset was chosen, is this
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sft_runner.config import conflicts
 from sft_runner.config.run import Run
 from sft_runner.cost import settling
 from sft_runner.cost.fitting import Fitted
@@ -20,6 +21,7 @@ from sft_runner.method import method_of
 from sft_runner.model import continuing
 from sft_runner.model.architecture import Architecture, architecture
 from sft_runner.model.files import locate
+from sft_runner.runs import adapter_of
 from sft_runner.stages import STAGES
 from sft_runner.store import Store
 from sft_runner.training.checkpoints import latest
@@ -57,6 +59,9 @@ class Plan:
     """The stages in order."""
     facts: tuple[str, ...] = field(default=())
     """Lines on rows, steps and fit."""
+    asked: Run | None = None
+    """The run before it was fitted to the machine: what the plan is made from again, once the model or the data is
+    here."""
 
     @property
     def cached(self) -> bool:
@@ -76,7 +81,15 @@ class Plan:
     def table(self) -> list[str]:
         """One line for each stage."""
         width = max(len(step.stage) for step in self.steps)
-        return [f"  {s.stage:<{width}}  {s.action:<6}  {s.fingerprint[:12]}  {s.why}".rstrip() for s in self.steps]
+        open_: set[str] = set()  # stages of which something is not on this machine yet, and what is made from them
+        for step in self.steps:
+            if UNRESOLVED in (step.ingredients.model, step.ingredients.data) or open_ & set(step.ingredients.inputs):
+                open_.add(step.stage)
+        marks = ["unresolved" if step.stage in open_ else step.fingerprint[:12] for step in self.steps]
+        return [
+            f"  {s.stage:<{width}}  {s.action:<6}  {mark:<12}  {s.why}".rstrip()
+            for s, mark in zip(self.steps, marks, strict=True)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The plan for `plan.json`."""
@@ -104,10 +117,12 @@ def plan(run: Run) -> Plan:
         ingredients = gather(STAGES[name], config, inputs, data, hashes)
         steps[name] = _step(name, ingredients, store, steps, _forced_by(name, config.force, steps))
     hashes.save()
-    run, fitted = _settled(run, arch, steps)
-    known = Known(store, tuple(steps.values()), arch, fitted)
-    run = replace(run, warnings=(*run.warnings, *warnings(run, known)))
-    return Plan(run, output_dir, known.steps, tuple(facts(run, known)))
+    settled, fitted = _settled(run, arch, steps)
+    settled, scoring = _scored(settled, arch, steps)
+    known = Known(store, tuple(steps.values()), arch, fitted, scoring)
+    doubts = dict.fromkeys((*run.warnings, *warnings(settled, known)))
+    settled = replace(settled, warnings=tuple(doubts))
+    return Plan(settled, output_dir, known.steps, tuple(facts(settled, known)), run)
 
 
 def wanted(until: str) -> list[str]:
@@ -123,10 +138,10 @@ def wanted(until: str) -> list[str]:
 
 def _checked(run: Run, hashes: Hashes) -> tuple[str, Architecture | None]:
     """The hash of the data and the model's shape; all mistakes in what a run starts from are told together."""
-    errors: list[UserError] = []
+    errors = list(conflicts.nothing_to_learn(run.config))
     data, arch = UNRESOLVED, None
     try:
-        if not files.missing(run.config.data):
+        if not errors and not files.missing(run.config.data):
             files.check(run.config.data)
             data = files.content_hash(run.config.data, hashes.of)
     except UserError as error:
@@ -135,7 +150,13 @@ def _checked(run: Run, hashes: Hashes) -> tuple[str, Architecture | None]:
         arch = architecture(run.config.model)
     except UserError as error:
         errors.append(error)
-    raise_all([*errors, *continuing.check(run.config)])
+    errors += continuing.check(run.config, adapter_of(run.config))
+    if errors and arch and "train" in wanted(run.config.stage.until):
+        try:
+            settling.settled(run, arch)
+        except UserError as error:
+            errors.append(error)
+    raise_all(errors)
     return data, arch
 
 
@@ -148,6 +169,14 @@ def _settled(run: Run, arch: Architecture | None, steps: Mapping[str, Step]) -> 
     if train is None or train.action == "cached" or (arch is None and locate(run.config.model).folder is None):
         return run, None
     return settling.settled(run, arch)
+
+
+def _scored(run: Run, arch: Architecture | None, steps: Mapping[str, Step]) -> tuple[Run, int | None]:
+    """The run with its rows scored at once, and the bytes that they take, where a model is still to be scored."""
+    scoring = [steps[name] for name in ("baseline", "evaluate") if name in steps]
+    if arch is None or all(step.action == "cached" for step in scoring):
+        return run, None
+    return settling.scored(run, arch)
 
 
 def _forced_by(name: str, force: list[str], before: Mapping[str, Step]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sft_runner import load
+from sft_runner.config.conflicts import nothing_to_learn
+from sft_runner.errors import raise_all
 
 LOOKED_AT = 200
 """Rows of each source that the sums are made of, at least."""
@@ -14,6 +16,7 @@ LOOKED_AT = 200
 def look(overrides: Sequence[str], rows: int, whole: bool) -> None:
     """Print `rows` rows of a run, long texts only if `whole`, and the sums of its first rows. Raises `SftError`."""
     config = load(*overrides).config
+    raise_all(list(nothing_to_learn(config)))
     from rich.console import Console
 
     from sft_runner.data import files, sampling

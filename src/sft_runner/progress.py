@@ -96,7 +96,9 @@ def _trained(metrics: Mapping[str, Any]) -> str:
     if best := metrics.get("best"):
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in best.items() if name != "step")
         text += f", on held-out rows {shown} at step {best['step']:,},"
-    text += f" after {metrics['steps']:,} steps, {metrics['tokens_per_second']:,.0f} tokens/s"
+    text += f" after {metrics['steps']:,} steps"
+    if "tokens_per_second" in metrics:
+        text += f", {metrics['tokens_per_second']:,.0f} tokens/s"
     why = metrics.get("stopped_by", "steps")
     return text if why == "steps" else f"{text}; ended by {why}"
 

@@ -1,24 +1,24 @@
 """Walks a plan: hands each stage to the worker, passes its events on, and writes down how the run ended."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sft_runner import errors
+from sft_runner import errors, hardware
 from sft_runner.config.schema import flatten
 from sft_runner.data import files
 from sft_runner.disk import explained, read_json
 from sft_runner.errors import MachineError, SftError, StageFailed
 from sft_runner.events import EventReader
 from sft_runner.launcher import Workers, ended
-from sft_runner.model.continuing import adapter_of
 from sft_runner.model.files import fetch, locate
 from sft_runner.planning import Plan, Step
 from sft_runner.planning import plan as make_plan
 from sft_runner.progress import Progress
-from sft_runner.runs import RunFolder, earlier, interrupted, orphans
+from sft_runner.runs import RunFolder, adapter_of, earlier, interrupted, orphans
 from sft_runner.serving import server
 from sft_runner.stages import STAGES
 from sft_runner.store import EVENTS, LOG, Store
@@ -27,6 +27,8 @@ from sft_runner.tracking.numbers import flat
 from sft_runner.tracking.requirements import enabled
 from sft_runner.tracking.tracker import RunInfo, Tracker
 
+TRACKING = ("tracking.", "~tracking")
+"""How overrides begin that say who is told: that is the business of nobody who is."""
 PRELOADED = ["torch", "transformers", "datasets", "peft"]
 """Imported by the worker while the run begins; the trainer only where a plan trains."""
 
@@ -61,6 +63,7 @@ def execute(
         found = {step.stage: step.manifest for step in plan.steps if step.manifest}
         folder = earlier(plan)
         return Outcome("completed", folder, found, headline(found), model=_model(plan, folder))
+    _check_card(plan)
     tracker = tracker or make(plan.run.config, plan.output_dir)  # says what is missing before anything begins
     plan = _with_model(_with_data(plan))
     own = Workers() if workers is None else None
@@ -74,7 +77,8 @@ def execute(
 def record(plan: Plan, sweep: str) -> None:
     """Tell the tracker of a cached job, so that a sweep that did work shows all its jobs."""
     found = {step.stage: step.manifest for step in plan.steps if step.manifest}
-    folder, tracker = RunFolder(plan, sweep), make(plan.run.config, plan.output_dir)
+    tracker = make(plan.run.config, plan.output_dir)  # says what is missing before there is a folder
+    folder = RunFolder(plan, sweep)
     with _ended(Outcome("completed", folder.path, dict(found)), folder, tracker):
         folder.update(mlflow_run_id=tracker.start(_info(plan, folder, sweep)))
         for step in plan.steps:
@@ -98,6 +102,19 @@ def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     if "merge" in manifests:
         found["merge.difference"] = manifests["merge"]["metrics"]["difference"]["max"]
     return found
+
+
+def _check_card(plan: Plan) -> None:
+    """Raise `MachineError` where a stage that is still to run counts on a card that is not there."""
+    machine = plan.run.config.hardware
+    needed = [step.stage for step in plan.steps if step.action != "cached" and STAGES[step.stage].gpu]
+    if needed and machine.memory_gb > 0 and not hardware.cards():
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if seen is None else f"; CUDA_VISIBLE_DEVICES={seen!r} leaves those that this process may use"
+        raise MachineError(
+            f"hardware={machine.name} needs an NVIDIA card for {', '.join(needed)}, and the driver shows none{hidden}",
+            "use hardware=cpu or hardware=auto, or see nvidia-smi; dry_run=true plans for any machine",
+        )
 
 
 def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) -> Outcome:
@@ -211,8 +228,10 @@ def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
         told = ended(int(result.get("code", 1)))
         return StageFailed(f"{step.stage}: the process ended ({told})", f"log: {log}\n  {way}")
     kinds = {1: StageFailed, 2: errors.UserError, 3: MachineError}
-    hint = "\n  ".join(part for part in (result["hint"], f"log: {log}", way) if part)
-    return kinds[int(result["exit_code"])](f"{step.stage}: {result['message']}", hint)
+    kind, message = kinds[int(result["exit_code"])], str(result["message"]).removeprefix(f"{step.stage}: ")
+    again = "" if kind is errors.UserError else way  # what the user wrote must change first
+    hint = "\n  ".join(part for part in (result["hint"], f"log: {log}", again) if part)
+    return kind(f"{step.stage}: {message}", hint)
 
 
 def _with_data(plan: Plan) -> Plan:
@@ -222,7 +241,7 @@ def _with_data(plan: Plan) -> Plan:
         return plan
     print(f"  fetching {', '.join(absent)}", flush=True)
     files.fetch(plan.run.config.data)
-    return make_plan(plan.run)  # its bytes are known now
+    return make_plan(plan.asked or plan.run)  # its bytes are known now
 
 
 def _with_model(plan: Plan) -> Plan:
@@ -233,7 +252,7 @@ def _with_model(plan: Plan) -> Plan:
         return plan
     print(f"  fetching {plan.run.config.model.name}", flush=True)
     fetch(plan.run.config.model)
-    return make_plan(plan.run)  # its commit is known now
+    return make_plan(plan.asked or plan.run)  # its commit is known now
 
 
 def _holder(partial: Path) -> str:
@@ -250,7 +269,9 @@ def _info(plan: Plan, folder: RunFolder, sweep: str | None) -> RunInfo:
     tags |= {
         "sft.model_name": config.model.name,
         "sft.folder": str(folder.path),
-        "sft.overrides": " ".join(folder.state["overrides"]),
+        "sft.overrides": " ".join(
+            word for word in folder.state["overrides"] if not word.lstrip("+").startswith(TRACKING)
+        ),
     }
     if sweep:
         tags["sft.sweep"] = sweep

@@ -1,7 +1,6 @@
 """Run folders: `runs/<name>/<time>-<4 hex>/` with what was asked, what was planned, and how it ended."""
 
 import os
-import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
@@ -13,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
+from sft_runner.config.schema import Config
 from sft_runner.disk import explained, read_json, write_json
+from sft_runner.errors import UnknownName, UserError
+from sft_runner.model.continuing import KEY, in_folder
 from sft_runner.tracking.requirements import enabled
+from sft_runner.tracking.safe import masked
 
 if TYPE_CHECKING:
     from sft_runner.planning import Plan
@@ -40,7 +43,7 @@ class RunFolder:
             "name": plan.run.config.name,
             "state": "running",
             "started": time.isoformat(timespec="seconds"),
-            "overrides": [_masked(word) for word in plan.run.overrides],
+            "overrides": [masked(word) for word in plan.run.overrides],
             "choices": plan.run.choices,
             "sweep": sweep,
             "stages": {step.stage: step.fingerprint for step in plan.steps},
@@ -75,6 +78,19 @@ def runs(output_dir: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, An
         state = read_json(folder / STATE)
         if isinstance(state, dict):
             yield folder, state
+
+
+def adapter_of(config: Config) -> Path | None:
+    """The PEFT folder that `train.continue_from` means, absolute; None where it is open.
+
+    It is a run folder, a folder with an adapter, or the name of a run: then the newest one that completed and has an
+    adapter. Raises `UserError`.
+    """
+    named = config.train.continue_from
+    if named is None:
+        return None
+    folder = Path(named).expanduser()
+    return in_folder(folder.absolute()) if folder.is_dir() else _adapter_by_name(named, config)
 
 
 def earlier(plan: "Plan") -> Path | None:
@@ -118,6 +134,33 @@ def orphans(output_dir: Path, told: Collection[str]) -> Iterator[tuple[Path, dic
         lock.release()
 
 
+def _adapter_by_name(name: str, config: Config) -> Path:
+    """The adapter of the newest completed run of that name."""
+    output_dir = Path(config.output_dir)
+    names = {state["name"] for _, state in runs(output_dir) if state.get("name")}
+    if "/" in name or name not in names:
+        if names and "/" not in name:
+            raise UnknownName("run", name, names, f"{KEY}: ")
+        raise UserError(
+            f"{KEY}: there is no folder and no run '{name}'",
+            "give a run folder, the name of a run, or a folder with a PEFT adapter"
+            + (f"; runs in {output_dir}: {', '.join(sorted(names))}" if names else ""),
+        )
+    finished = [folder for folder, state in runs(output_dir, name) if state.get("state") == "completed"]
+    found = next((folder for folder in finished if (folder / "adapter").exists()), None)
+    if name == config.name:
+        raise UserError(
+            f"{KEY}={name} is the name of this run itself: each time, it would go on from its own result",
+            f"give this run a new name, such as name={name}-2"
+            + (f", or name the run folder: {KEY}={found}" if found else ""),
+        )
+    if found is None and finished:
+        return in_folder(finished[0].absolute())  # says what is there instead
+    if found is None:
+        raise UserError(f"{KEY}: no run '{name}' has completed", "finish it first, or name a run folder")
+    return in_folder(found.absolute())
+
+
 def _news(state: Mapping[str, Any], told: Collection[str]) -> bool:
     """Whether a run was killed, if nobody holds its lock, and nobody knows it or one of the trackers does not."""
     dead = state.get("state")
@@ -130,12 +173,7 @@ def _untold(state: Mapping[str, Any]) -> list[str]:
 
 
 def _without_secrets(values: Any) -> Any:
-    """The same values with passwords in addresses masked."""
+    """The same values with the secrets of addresses masked."""
     if isinstance(values, dict):
         return {key: _without_secrets(value) for key, value in values.items()}
-    return _masked(values) if isinstance(values, str) else values
-
-
-def _masked(text: str) -> str:
-    """`https://user:password@host` as `https://***@host`."""
-    return re.sub(r"(://)[^/@\s]+@", r"\1***@", text)
+    return masked(values) if isinstance(values, str) else values

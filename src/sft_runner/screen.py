@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sft_runner import sweep
 from sft_runner.errors import SftError
+from sft_runner.model.remote_code import allowed
 from sft_runner.planning import Plan
 from sft_runner.progress import summary
 from sft_runner.runner import Outcome
@@ -34,7 +35,9 @@ def ranking(folder: Path, headline: str) -> str:
     files = sweep.save(folder, jobs, headline)
     lines = ["", sweep.table(jobs, headline), *(f"  {file}" for file in files)]
     best = sweep.rank(jobs, headline)[0]
-    if best.state == "completed":
+    if not sweep.scored(best, headline):
+        lines.append(f"not ranked: no job has a tuned {headline}; stage=evaluate scores the jobs")
+    else:
         words = [word for word in best.overrides if not word.startswith(("stage=", "stage.until="))]
         lines.append(f"next:  {_command(words)}   # merges and serves the best")
     return "\n".join(lines)
@@ -54,7 +57,8 @@ def hints(plan: Plan, outcome: Outcome) -> list[str]:
     if report := _report(plan):
         lines.append(f"curve: {report}")
     if plan.run.config.stage.until != "serve":
-        lines.append(f"next:  {again}   # merges and serves what was trained")
+        if not allowed(plan.run.config.model):  # a model with code of its own is neither merged nor served
+            lines.append(f"next:  {again}   # merges and serves what was trained")
     elif not plan.run.config.stage.stay:
         lines.append(f"next:  {again} stage=serve   # keeps the server up")
     return lines + [f"       {shlex.join(words)}" for words in _viewers(plan)]

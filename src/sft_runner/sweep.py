@@ -65,6 +65,11 @@ def rank(jobs: Sequence[Job], headline: str) -> list[Job]:
     return sorted(jobs, key=order)
 
 
+def scored(job: Job, headline: str) -> bool:
+    """Whether a job completed and has a score; after `stage=train` it has none."""
+    return job.state == "completed" and f"tuned.{headline}" in job.metrics
+
+
 def swept(jobs: Sequence[Job]) -> dict[str, list[str]]:
     """The keys in which the jobs differ, each with its value in every job; empty where a job does not set it."""
     said = [dict(_pair(override) for override in job.overrides) for job in jobs]
@@ -76,7 +81,7 @@ def swept(jobs: Sequence[Job]) -> dict[str, list[str]]:
 def table(jobs: Sequence[Job], headline: str) -> str:
     """The ranking as aligned plain text."""
     ranked = rank(jobs, headline)
-    columns = {"rank": _ranks(ranked)}
+    columns = {"rank": _ranks(ranked, headline)}
     columns |= {key: list(map(_short, values)) for key, values in swept(ranked).items()}
     if len(columns) == 1:
         columns["job"] = [str(job.number) for job in ranked]
@@ -99,11 +104,11 @@ def save(folder: Path, jobs: Sequence[Job], headline: str) -> list[Path]:
         "swept": list(swept(ranked)),
         "jobs": [
             {"rank": int(place) if place != "-" else None, **asdict(job)}
-            for place, job in zip(_ranks(ranked), ranked, strict=True)
+            for place, job in zip(_ranks(ranked, headline), ranked, strict=True)
         ],
     }
     write_json(folder / "sweep.json", summary)
-    measured = [job for job in ranked if job.state == "completed" and f"tuned.{headline}" in job.metrics]
+    measured = [job for job in ranked if scored(job, headline)]
     if not measured:
         return [folder / "sweep.json"]
     _draw(folder / "sweep.png", measured, headline, left_out=len(ranked) - len(measured))
@@ -121,8 +126,8 @@ def _value(job: Job, name: str, worst: float) -> float:
     return worst if math.isnan(value) else value
 
 
-def _ranks(ranked: Sequence[Job]) -> list[str]:
-    return [str(place) if job.state == "completed" else "-" for place, job in enumerate(ranked, start=1)]
+def _ranks(ranked: Sequence[Job], headline: str) -> list[str]:
+    return [str(place) if scored(job, headline) else "-" for place, job in enumerate(ranked, start=1)]
 
 
 def _shown(value: float | None) -> str:

@@ -25,6 +25,7 @@ from platform import node, python_version
 from typing import Any
 
 from sft_runner.config.schema import Config, build
+from sft_runner.cost.duration import made_with
 from sft_runner.disk import explained, read_json, write_json
 from sft_runner.errors import SftError, StageFailed
 from sft_runner.events import EventWriter
@@ -146,6 +147,7 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
             "created": started.isoformat(timespec="seconds"),
             "versions": _versions(),
             "host": node(),
+            "made_with": made_with(build(Config, values["config"])),
             "mlflow_run_id": request.get("mlflow_run_id"),
         }
         commit(folder, manifest)

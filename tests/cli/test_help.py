@@ -33,6 +33,8 @@ def test_keys_are_listed_with_meaning_and_default(tmp_path: Path) -> None:
     assert "lora.r=null" in ended.out
     assert "Rank" in ended.out
     assert sft("keys", "lroa", cwd=tmp_path).code == 2
+    assert "parts: name, output_dir" in sft("keys", "nothing", cwd=tmp_path).out
+    assert "hardware.chosen" not in sft("keys", "hardware", cwd=tmp_path).out
 
 
 def test_models_says_what_to_do_when_there_is_none(tmp_path: Path) -> None:

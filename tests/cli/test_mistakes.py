@@ -33,6 +33,27 @@ CASES = {
     "no data": (["recipe=qa"], ["data.path"]),
     "data that is not there": (["recipe=qa", "data.path=none.jsonl"], ["data.path", "none.jsonl"]),
     "a model folder that is not there": (["recipe=quickstart", "model.name=./nowhere"], ["model.name", "./nowhere"]),
+    "a part for a setting": (["recipe=quickstart", "quantization=4"], ["group of settings", "quantization.bits=4"]),
+    "a larger part": (
+        ["recipe=quickstart", "train.early_stopping=3"],
+        ["group of settings", "early_stopping.patience"],
+    ),
+    "another program's word": (["recipe=quickstart", "lora.rank=4"], ["'lora.rank'", "'lora.r'"]),
+    "another program's part": (["recipe=quickstart", "lr=1e-4"], ["'lr'", "'train.learning_rate'"]),
+    "a card of another preset": (["recipe=code", "hardware=v100"], ["hardware 'v100'", "'t4' is made for it too"]),
+    "a sweep without -m": (["recipe=quickstart", "method=lora,dora"], ["method=lora,dora", "-m"]),
+    "a list without brackets": (["recipe=quickstart", "tracking=mlflow,none"], ["tracking=[mlflow,none]"]),
+    "a tracker and none": (["recipe=quickstart", "tracking=[none,mlflow]"], ["tracking=[mlflow]"]),
+    "no time": (["recipe=quickstart", "train.max_hours=0"], ["train.max_hours=0", "above 0"]),
+    "a word for hours": (["recipe=quickstart", "train.max_hours=long"], ["train.max_hours is a number, or null"]),
+    "no data, and no room": (
+        ["hardware=rtx3060", "model=qwen2.5-7b", "method=full"],
+        ["data.path is not set", "does not fit hardware=rtx3060", "method=qlora"],
+    ),
+    "a job of a sweep": (
+        ["-m", "recipe=quickstart", "method=lora,full", "quantization.bits=8"],
+        ["job 1: quantization.bits=8 does not go with method=full"],
+    ),
     "a word that is no command": (["recipe"], ["command 'recipe'", "recipes"]),
 }
 
@@ -97,6 +118,49 @@ def test_a_mistake_in_a_recipe_has_its_line(text: str, told: list[str], tmp_path
     assert ended.code == 2, ended.said
     for part in told:
         assert part in ended.err
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        (
+            "method/bad",
+            "# @package _global_\nlora: {r: 4\ntrain: {}\n",
+            ["conf/method/bad.yaml, line 3", "not valid YAML"],
+        ),
+        ("method/bad", "adapter: lora\n", ["conf/method/bad.yaml, line 1", "'# @package _global_'"]),
+        ("method/bad", "", ["conf/method/bad.yaml, line 1", "'# @package _global_'"]),
+        ("method/bad", "# @package _global_\nlora: {rr: 4}\n", ["conf/method/bad.yaml, line 2", "lora.rr"]),
+        ("hardware/bad", "name: a\nmemory: 8\n", ["conf/hardware/bad.yaml, line 2", "'hardware.memory_gb'"]),
+        (
+            "hardware/bad",
+            "memory_gb: lots\n",
+            ["conf/hardware/bad.yaml, line 1", "hardware.memory_gb=lots", "a number"],
+        ),
+        ("hardware/bad", "- 1\n", ["conf/hardware/bad.yaml", "mapping"]),
+        ("local/default", "# mine\ntrain: {sed: 9}\n", ["conf/local/default.yaml, line 2", "train.seed"]),
+    ],
+)
+def test_a_mistake_in_a_file_of_conf_has_its_line(file: str, text: str, told: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "conf" / f"{file}.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    group, name = file.split("/")
+    ended = sft("recipe=quickstart", *([f"{group}={name}"] if group != "local" else []), cwd=tmp_path)
+    assert ended.code == 2, ended.said
+    assert "Traceback" not in ended.said
+    for part in told:
+        assert part in ended.err
+
+
+def test_a_card_that_is_not_there_is_told_before_anything_runs(tmp_path: Path) -> None:
+    words = ["recipe=quickstart", "hardware=l4"]
+    ended = sft(*words, cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert ended.code == 3, ended.said
+    assert "hardware=l4 needs an NVIDIA card" in ended.err
+    assert "CUDA_VISIBLE_DEVICES" in ended.err
+    assert not list(tmp_path.glob("outputs/stages/*"))
+    assert sft(*words, "dry_run=true", cwd=tmp_path, CUDA_VISIBLE_DEVICES="").code == 0
 
 
 DATA = {

@@ -12,7 +12,7 @@ from random_models import Reports, write_model, write_prepared
 from sft_runner.config.schema import Config, Hardware, Lora, Model, Quantization
 from sft_runner.config.schema import Train as TrainConfig
 from sft_runner.disk import read_json
-from sft_runner.model.continuing import shape_of
+from sft_runner.model.continuing import in_folder, shape_of
 from sft_runner.stages.stage import Result
 from sft_runner.stages.train import Train
 
@@ -53,9 +53,7 @@ def settings(world: Path, continue_from: Path | None = None) -> Config:
     if continue_from is None:
         return config
     config = replace(config, train=replace(config.train, continue_from=str(continue_from), warmup_steps=0))
-    shape = shape_of(config)
-    assert shape is not None
-    return replace(config, lora=shape)
+    return replace(config, lora=shape_of(in_folder(continue_from)))
 
 
 def train(world: Path, folder: Path, continue_from: Path | None = None, report: Reports | None = None) -> Result:

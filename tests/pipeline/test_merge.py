@@ -1,6 +1,7 @@
 """The merged model is the trained one, for every kind of adapter; one that is not is never let through."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from random_models import Reports, text_row, write_adapter, write_model, write_prepared, write_rows
+from random_models import Reports, random_model, text_row, write_adapter, write_model, write_prepared, write_rows
 from sft_runner.config.schema import Config, Merge, Model
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.model import merging, proof
@@ -223,7 +224,7 @@ def test_a_model_that_was_trained_whole_is_carried_over(tmp_path: Path, tied: bo
     assert len(shards) > 1
     for name in [*shards, "model.safetensors.index.json", "config.json"]:
         assert (model / name).read_bytes() == (tmp_path / "train/model" / name).read_bytes()
-    assert (model / shards[0]).stat().st_ino == (tmp_path / "train/model" / shards[0]).stat().st_ino  # not twice
+        assert (model / name).stat().st_ino != (tmp_path / "train/model" / name).stat().st_ino  # no one edits both
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "LICENSE"):
         assert (model / name).read_bytes() == (base / name).read_bytes()
     expected = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "train/model", dtype="auto"))
@@ -244,19 +245,62 @@ def test_the_chat_template_of_training_is_not_written_into_what_train_left(tmp_p
     assert AutoTokenizer.from_pretrained(tmp_path / "merge/model").chat_template == "of training"
 
 
-def test_it_is_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise OSError("no links here")
-
-    base = write_model(tmp_path / "base")
-    write_trained(tmp_path / "train", base)
-    monkeypatch.setattr(merging.os, "link", refuse)
-    assert run(tmp_path, base, adapter="none").metrics["difference"]["max"] == 0
-
-
-def test_training_that_changed_nothing_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["model.", ""], ids=["own names", "other names"])
+def test_training_that_changed_nothing_is_found(tmp_path: Path, prefix: str) -> None:
+    """Also where the base's files name the weights without the part of the model they are in, as GPT-2's do."""
     base = write_model(tmp_path / "base", dtype=torch.bfloat16)
     write_trained(tmp_path / "train", base, size=0.0)
+    tensors = load_file(base / "model.safetensors")
+    named = {name.replace("model.", prefix, 1): tensor for name, tensor in tensors.items()}
+    save_file(named, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(StageFailed, match=r"changed none of the 21 tensors.* one rounding step of bfloat16") as raised:
         run(tmp_path, base, adapter="none")
     assert "train.learning_rate" in raised.value.hint
+
+
+# --- what training kept ----------------------------------------------------------------------------------------------
+
+
+def keep(tmp_path: Path, model: Any, dtype: torch.dtype = torch.float32) -> None:
+    """What training keeps of the model before it writes anything."""
+    write_prepared(tmp_path / "prepare", 3)
+    proof.keep(model, tmp_path / "prepare", tmp_path / "train", dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("written", ["model", "adapter"])
+def test_what_was_written_is_compared_with_what_training_kept(tmp_path: Path, written: str, dtype: torch.dtype) -> None:
+    base, train = write_model(tmp_path / "base", dtype=dtype), tmp_path / "train"
+    whole = written == "model"
+    write_trained(train, base) if whole else write_adapter(train, base, size=0.02)
+    trained = (
+        AutoModelForCausalLM.from_pretrained(train / "model")
+        if whole
+        else PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), train / "adapter")
+    )
+    keep(tmp_path, trained.train(), dtype)
+    assert trained.training
+    found = run(tmp_path, base, adapter="none" if whole else "lora").metrics
+    assert found["trained"]["relative"] < (1e-5 if dtype == torch.float32 else 0.1)
+    file = train / written / ("model.safetensors" if whole else "adapter_model.safetensors")
+    tensors = load_file(file)  # something went wrong between the trainer and the disk
+    save_file({name: tensor.flip(-1).contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+    shutil.rmtree(tmp_path / "merge")
+    with pytest.raises(StageFailed, match="what was written is not the model that was trained: on 3 rows"):
+        run(tmp_path, base, adapter="none" if whole else "lora")
+
+
+def test_what_training_keeps_is_small(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    write_prepared(tmp_path / "prepare", 12)
+    proof.keep(random_model(), tmp_path / "prepare", tmp_path / "train", torch.bfloat16)
+    found = proof.kept(tmp_path / "train")
+    assert found is not None
+    assert [len(logits) for logits in found] == [4, 7, *[8] * 6]
+    assert {logits.dtype for logits in found} == {torch.bfloat16}
+
+
+def test_every_stored_precision_has_a_tolerance(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", dtype=torch.float64)
+    write_adapter(tmp_path / "train", base)
+    assert run(tmp_path, base).metrics["merged_into"] == "float64"

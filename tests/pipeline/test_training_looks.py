@@ -1,5 +1,6 @@
 """Looks at held-out rows while training: they change nothing, they end it in time, and the best one is kept."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sft_runner.model import loading
 from sft_runner.model.rows import held_out
 from sft_runner.model.scoring import score
 from sft_runner.stages.stage import Result
+from sft_runner.training.figures import final_loss
 from sft_runner.training.looks import best, eval_steps, without_improvement
 from trainings import digest, finish, killed, sealed, settings, train, write_world, written
 from trainings import processes as forked
@@ -84,9 +86,7 @@ def test_early_stopping_and_the_best_look(stopped: tuple[Path, Result, Reports])
     assert metrics["stopped_by"] == "early stopping"
     assert metrics["steps"] == looks[-1]["step"] == lowest["step"] + 4 < 60
     assert metrics["kept_step"] == metrics["best"]["step"] == lowest["step"]
-    assert metrics["loss"] == next(
-        entry["loss"] for entry in written(folder)["logged"] if entry["step"] == lowest["step"]
-    )
+    assert metrics["loss"] == pytest.approx(final_loss(written(folder)["logged"], lowest["step"], 6))
     assert result.notes == [
         f"stopped at step {metrics['steps']} of 60: no better loss on held-out rows in the last 2 looks",
         f"the weights are those of step {lowest['step']}, the best look at held-out rows by loss",
@@ -143,6 +143,36 @@ def test_a_damaged_best_checkpoint_is_made_again(
     assert digest(tmp_path / "train") == digest(whole)
 
 
+@pytest.mark.slow
+def test_killed_after_the_look_that_ends_it_and_is_best(world: Path, tmp_path: Path) -> None:
+    """Each look is better than the one before, but by less than asked for."""
+    context, folder = forked(), tmp_path / "train"
+    changes = {**STOPS, "train__load_best_model_at_end": True, "train__early_stopping__min_delta": 50.0}
+    killed(context, world, folder, "written", **changes)
+    assert sealed(folder)[-1] == 6
+    finish(context, world, folder, 6, **changes)
+    metrics = written(folder)["metrics"]
+    assert (metrics["steps"], metrics["stopped_by"]) == (6, "early stopping")
+    train(world, tmp_path / "whole", **changes)
+    assert digest(folder) == digest(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_next_attempt_saves_as_often_as_it_is_told(world: Path, tmp_path: Path) -> None:
+    context, folder = forked(), tmp_path / "train"
+    killed(context, world, folder, "save:9", train__save_steps=3)
+    killed(context, world, folder, "save:10", train__save_steps=5)
+    assert sealed(folder)[-1] == 6
+
+
+def test_the_loss_is_that_of_the_last_tenth_however_often_it_is_logged() -> None:
+    single = [{"step": step, "loss": float(step)} for step in range(1, 41)]
+    fours = [{"step": step, "loss": step - 1.5} for step in range(4, 41, 4)]
+    for until in (40, 20, 4):
+        assert final_loss(single, until, 4) == final_loss(fours, until, 4) == until - 1.5
+    assert math.isnan(final_loss([], 40, 4))
+
+
 # --- what follows from looks, without a model -----------------------------------------------------------------------
 
 
@@ -167,10 +197,12 @@ def test_looks_without_improvement(looks: tuple[float, ...], metric: str, min_de
 
 
 @pytest.mark.parametrize(
-    ("looks", "metric", "step"), [((3.0, 1.0, 1.0), "loss", 20), ((0.1, 0.5, 0.5), "exact_match", 20)]
+    ("looks", "metric", "step"), [((3.0, 1.0, 1.0), "loss", 20), ((0.1, 0.5, 0.5), "exact_match", 30)]
 )
-def test_the_first_of_the_best(looks: tuple[float, ...], metric: str, step: int) -> None:
-    found = best(entries(*looks, metric=metric), metric)
+def test_of_the_best_the_one_with_the_lowest_loss_then_the_first(
+    looks: tuple[float, ...], metric: str, step: int
+) -> None:
+    found = best([{"eval_loss": 1 / entry["step"], **entry} for entry in entries(*looks, metric=metric)], metric)
     assert found is not None
     assert found["step"] == step
 

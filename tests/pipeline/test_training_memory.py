@@ -11,9 +11,11 @@ import torch
 
 from random_models import Reports, chat_row, write_model, write_rows
 from sft_runner.errors import MachineError
+from sft_runner.model.memory import ran_out
 from sft_runner.training.attempts import load
-from sft_runner.training.memory import Rung, ran_out
-from trainings import digest, finish, killed, messages, run_out, train, write_world, written
+from sft_runner.training.memory import Rung
+from sft_runner.training.passes import Layout
+from trainings import LONGEST, digest, finish, killed, messages, run_out, train, write_world, written
 from trainings import processes as forked
 
 PLAIN: dict[str, Any] = {"lora__lora_dropout": 0.0, "train__logging_steps": 1}
@@ -38,12 +40,12 @@ def _one_thread() -> Iterator[None]:
 def out_of_memory(monkeypatch: pytest.MonkeyPatch, *how: Any, **more: Any) -> None:
     from sft_runner.training.trainer import Trainer
 
-    monkeypatch.setattr(Trainer, "training_step", run_out(*how, **more))
+    monkeypatch.setattr(Trainer, "compute_loss", run_out(*how, **more))
 
 
 def test_the_same_curve_in_smaller_pieces(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(world, tmp_path / "whole", **WIDE)
-    out_of_memory(monkeypatch, 2, 7)
+    out_of_memory(monkeypatch, 400, 17)
     reports = Reports()
     result = train(world, tmp_path / "train", reports, **WIDE)
     metrics, found = result.metrics, written(tmp_path / "train")
@@ -54,27 +56,31 @@ def test_the_same_curve_in_smaller_pieces(world: Path, tmp_path: Path, monkeypat
         assert entry["step"] == expected["step"]
         assert entry["num_input_tokens_seen"] == expected["num_input_tokens_seen"]  # the same rows in each step
         assert entry["loss"] == pytest.approx(expected["loss"], abs=1e-4)
-    first = f"out of memory at step 8 with micro-batch 8: {DOWN}"
+    first = f"out of memory at step 18 with micro-batch 8: {DOWN}"
     assert result.notes[0] == first
     assert first in messages(reports)
-    assert messages(reports).count("goes on from step 6") == 2
+    assert messages(reports).count("goes on from step 15") == 2
     assert found["out_of_memory"][0] == {
         "hardware": "",
-        "top": {"micro_batch": 8, "activation_checkpointing": "none"},
-        "left": {"micro_batch": 8, "activation_checkpointing": "none"},
-        "taken": {"micro_batch": 4, "activation_checkpointing": "none"},
-        "step": 7,
+        "top": {"micro_batch": 8, "activation_checkpointing": "none", "eval_batch": 16},
+        "left": {"micro_batch": 8, "activation_checkpointing": "none", "eval_batch": 16},
+        "taken": {"micro_batch": 4, "activation_checkpointing": "none", "eval_batch": 16},
+        "step": 17,
         "error": "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "resumed": 0,
     }
+    assert found["resumed"] == []  # nobody interrupted it
+    assert not [sentence for sentence in found["story"] if "interrupted" in sentence]
+    assert "peak_memory_gb" not in metrics  # of the process, so of what did not fit
     page = (tmp_path / "train" / "report.html").read_text()
-    assert "out of memory at step 8 with micro-batch 8" in page
+    assert "out of memory at step 18 with micro-batch 8" in page
 
 
 def test_before_the_first_checkpoint_it_starts_again(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(world, tmp_path / "half", **{**PLAIN, "hardware__per_device_train_batch_size": 4})
-    out_of_memory(monkeypatch, 4)
+    out_of_memory(monkeypatch, 4 * LONGEST)
     result = train(world, tmp_path / "train", **WIDE)
     assert result.metrics["micro_batch"] == 4
     assert digest(tmp_path / "train") == digest(tmp_path / "half")
@@ -83,7 +89,7 @@ def test_before_the_first_checkpoint_it_starts_again(
 def test_padded_too(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     padded = {**WIDE, "train__packing": False, "train__max_steps": 8}
     train(world, tmp_path / "whole", **padded)
-    out_of_memory(monkeypatch, 2, 4)
+    out_of_memory(monkeypatch, 2 * LONGEST, 4)
     result = train(world, tmp_path / "train", **padded)
     assert (result.metrics["micro_batch"], result.metrics["accumulation"]) == (2, 4)
     one, other = (written(tmp_path / name)["logged"] for name in ("train", "whole"))
@@ -137,25 +143,72 @@ def test_a_model_that_does_not_fit_is_not_loaded_again(
     assert len(loads) == 1
 
 
+def narrow(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Memory for so many held-out rows at once; returns how many were tried, time after time."""
+    from sft_runner.training.trainer import Trainer
+
+    tried: list[int] = []
+    evaluate = Trainer.evaluate
+
+    def full(_: Any, __: Any, given: dict[str, Any]) -> None:
+        tried.append(len(given["input_ids"]))
+        if tried[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def evaluating(self: Any) -> Any:
+        handle = self.model.register_forward_pre_hook(full, with_kwargs=True)
+        try:
+            return evaluate(self)
+        finally:
+            handle.remove()
+
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, *_, **__: evaluating(self))
+    return tried
+
+
 def test_held_out_rows_are_scored_in_smaller_pieces(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sft_runner.model import scoring
+    tried, reports = narrow(monkeypatch, 2), Reports()
+    changes = {"train__eval_steps": 0.5, "train__max_steps": 2, "hardware__per_device_eval_batch_size": 6}
+    result = train(world, tmp_path / "train", reports, **changes)
+    told = "out of memory at the held-out rows after step 1 with 6 at once: goes on with 3"
+    assert tried[:2] == [6, 3]
+    assert max(tried[3:]) <= 2  # the second look does not begin at the top
+    assert told in messages(reports)
+    assert result.notes[0] == told
+    assert written(tmp_path / "train")["story"][0] == told
+    assert result.metrics["out_of_memory"] == 2
 
-    real = scoring.score
 
-    def narrow(model: Any, tokenizer: Any, rows: Any, metrics: Any, most: int, size: int, report: Any) -> Any:
-        if size > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return real(model, tokenizer, rows, metrics, most, size, report)
-
-    monkeypatch.setattr(scoring, "score", narrow)
+def test_one_held_out_row_that_does_not_fit_ends_it_at_once(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch, 0)
+    changes = {"train__eval_steps": 0.5, "train__max_steps": 2, "hardware__per_device_eval_batch_size": 2}
     reports = Reports()
-    result = train(world, tmp_path / "train", reports, train__eval_steps=0.5, train__max_steps=2)
-    assert result.metrics["out_of_memory"] == 0
-    assert [told for told in messages(reports) if "held-out" in told] == [
-        f"out of memory at held-out rows: scores {size} at once" for size in (8, 4, 2)
-    ]
+    with pytest.raises(MachineError, match="out of memory while scoring held-out rows: CUDA out of memory"):
+        train(world, tmp_path / "train", reports, **changes)
+    assert not [told for told in messages(reports) if "micro-batch" in told]
+
+
+def test_out_of_memory_before_the_checkpoint_is_read(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sft_runner.training.trainer import Trainer
+
+    out_of_memory(monkeypatch, 400, 17)
+    load_from, loads = Trainer._load_from_checkpoint, []
+
+    def loading(self: Any, *some: Any) -> None:
+        loads.append(1)
+        if len(loads) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        load_from(self, *some)
+
+    monkeypatch.setattr(Trainer, "_load_from_checkpoint", loading)
+    train(world, tmp_path / "train", **WIDE)
+    assert [one["step"] for one in written(tmp_path / "train")["out_of_memory"]] == [17, 15]
 
 
 @pytest.mark.slow
@@ -163,12 +216,13 @@ def test_killed_on_the_ladder(world: Path, tmp_path: Path) -> None:
     """The next attempt does not begin at the top; another plan for the machine does."""
     context, folder = forked(), tmp_path / "train"
     train(world, tmp_path / "whole", **WIDE)
-    killed(context, world, folder, "descent:1", out_of_memory=(4, 7), **WIDE)
-    assert load(folder / "attempts.json").descents[0].taken == Rung(4, "none")
-    finish(context, world, folder, 6, out_of_memory=(4, 0), **WIDE)  # one more descent would be seen
+    killed(context, world, folder, "descent:1", out_of_memory=(4 * LONGEST, 7), **WIDE)
+    assert load(folder / "attempts.json").descents[0].taken == Rung(4, "none", 16)
+    finish(context, world, folder, 15, out_of_memory=(4 * LONGEST, 0), **WIDE)  # one more descent would be seen
     found = written(folder)
     assert (found["metrics"]["micro_batch"], found["metrics"]["out_of_memory"]) == (4, 1)
     assert found["notes"][0].endswith(DOWN)
+    assert found["story"] == [found["notes"][0], "training was interrupted and went on from step 15"]
     for entry, expected in zip(found["logged"], written(tmp_path / "whole")["logged"], strict=True):
         assert entry["loss"] == pytest.approx(expected["loss"], abs=1e-4)
 
@@ -260,6 +314,29 @@ def test_a_lesson_holds_for_the_same_plan_only(tmp_path: Path) -> None:
 )
 def test_rungs(rung: Rung, size: int, lower: Rung | None) -> None:
     assert rung.lower(size) == lower
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([154] * 8, [4, 2, 1]),
+        ([40] * 8, [2, 1]),  # 4 rows of full length have more positions than all of these
+        ([154, *[40] * 7], [1]),  # and so have 2
+        ([154, *[5] * 7], []),  # the long row by itself is the largest pass on every rung
+    ],
+)
+def test_a_rung_that_makes_no_pass_smaller_is_left_out(lengths: list[int], expected: list[int]) -> None:
+    def largest(rows: int) -> int:
+        return Layout(rows=rows, length=154, packing=True).largest(lengths)
+
+    rung, found = Rung(8, "none"), []
+    while rung.activation_checkpointing == "none":
+        lower = rung.lower(8, largest)
+        assert lower is not None
+        rung = lower
+        found += [rung.micro_batch] if rung.activation_checkpointing == "none" else []
+    assert found == expected
+    assert rung == Rung(1, "selective")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import MambaConfig, MambaForCausalLM
+from trl import SFTTrainer
 
 from random_models import Reports, write_adapter
 from sft_runner.config.schema import flatten
 from sft_runner.config.sft_fields import check_extra
+from sft_runner.errors import UserError
+from sft_runner.training import assembly, trainer
 from trainings import STEPS, digest, finish, killed, messages, settings, train, write_world, written
 from trainings import processes as forked
 
@@ -149,3 +153,58 @@ def test_trls_own_names_lead_to_ours(field: str, key: str) -> None:
     (error,) = check_extra({field: 1})
     assert error.hint.startswith(f"use {key}")
     assert key in flatten(settings(Path()))
+
+
+# --- how steps are fed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"train__logging_steps": 2.5}, {"train__lr_scheduler_type": "up_and_down"}])
+def test_what_trl_refuses_is_told_before_a_model_is_loaded(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(assembly, "load_trainable", lambda _: pytest.fail("the model was loaded"))
+    with pytest.raises(UserError, match="TRL does not take these settings"):
+        train(world, tmp_path / "train", **changes)
+
+
+def test_a_model_with_a_memory_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where flash attention asks for flat passes."""
+    shape = {"hidden_size": 32, "state_size": 4, "num_hidden_layers": 1, "initializer_range": 0.3}
+    torch.manual_seed(0)
+    MambaForCausalLM(MambaConfig(vocab_size=260, **shape)).save_pretrained(write_world(tmp_path) / "base")
+    short = {**FULL, "train__max_steps": 1, "hardware__attn_implementation": "eager"}
+    train(tmp_path, tmp_path / "rows", **short)
+    monkeypatch.setattr(assembly, "is_flash_attention_requested", lambda **_: True)
+    result = train(tmp_path, tmp_path / "flat", **short)
+    assert result.notes[0].startswith("train.packing: rows stand side by side, because this model")
+    assert digest(tmp_path / "flat") == digest(tmp_path / "rows")
+
+
+def test_means_over_passes_weigh_each_token_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss that balances experts is such a mean."""
+    shares: list[tuple[float, int]] = []
+    real = SFTTrainer.training_step
+
+    def step(self: Any, model: Any, inputs: Any, *more: Any) -> Any:
+        tokens = int((inputs["input_ids"] != self.data_collator.padding).sum())
+        shares.append((1 / self.current_gradient_accumulation_steps, tokens))
+        return real(self, model, inputs, *more)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", step)
+    train(world, tmp_path / "train", train__max_steps=1)
+    assert len(shares) > 1
+    tokens = sum(count for _, count in shares)
+    assert [share for share, _ in shares] == pytest.approx([count / tokens for _, count in shares])
+
+
+def test_large_passes_tell_no_accuracy_of_their_own(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU they alone go through TRL's loss, which measures by the way."""
+    short = {"train__max_steps": 2, "train__logging_steps": 1}
+    train(world, tmp_path / "plain", **short)
+    monkeypatch.setattr(trainer, "MOST_LOGITS", 260 * 150)
+    train(world, tmp_path / "large", **short)
+    one, other = (written(tmp_path / name)["logged"] for name in ("plain", "large"))
+    assert [entry["loss"] for entry in one] == pytest.approx([entry["loss"] for entry in other], abs=1e-4)
+    assert not [entry for entry in other if "mean_token_accuracy" in entry]

@@ -16,7 +16,8 @@ from sft_runner.config.schema import Config, Lora, Model, Quantization, Train
 from sft_runner.disk import write_json
 from sft_runner.errors import UserError
 from sft_runner.fingerprint import Hashes, gather
-from sft_runner.model.continuing import adapter_of, check, load_continued, shape_of
+from sft_runner.model.continuing import check, load_continued, shape_of
+from sft_runner.runs import adapter_of
 from sft_runner.stages import STAGES
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -65,16 +66,22 @@ def config(continue_from: str | Path, output_dir: Path, **changes: Any) -> Confi
     return Config(**{**values, **changes})
 
 
+def mistakes(asked: Config) -> list[UserError]:
+    try:
+        return check(asked, adapter_of(asked))
+    except UserError as error:
+        return [error]
+
+
 def told(asked: Config) -> str:
     """The one mistake."""
-    (error,) = check(asked)
+    (error,) = mistakes(asked)
     return error.show()
 
 
 def test_open_means_none() -> None:
     assert adapter_of(Config()) is None
-    assert shape_of(Config()) is None
-    assert check(Config()) == []
+    assert mistakes(Config()) == []
 
 
 def test_a_run_folder_a_stage_folder_and_a_peft_folder_mean_their_adapter(
@@ -85,7 +92,7 @@ def test_a_run_folder_a_stage_folder_and_a_peft_folder_mean_their_adapter(
     monkeypatch.chdir(tmp_path)
     for named in (folder, folder.relative_to(tmp_path), wanted.parent, wanted):
         assert adapter_of(config(named, tmp_path / "outputs")) == wanted
-        assert check(config(named, tmp_path / "outputs")) == []
+        assert mistakes(config(named, tmp_path / "outputs")) == []
 
 
 def test_a_name_means_its_newest_completed_run_with_an_adapter(tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_a_name_means_its_newest_completed_run_with_an_adapter(tmp_path: Path) -
 
 def test_the_adapter_says_what_is_left_open(tmp_path: Path) -> None:
     made = adapter(tmp_path / "a", use_rslora=True, target_parameters=["experts.up"])
-    assert shape_of(config(made, tmp_path)) == Lora(
+    assert shape_of(made) == Lora(
         r=4,
         lora_alpha=8.0,
         lora_dropout=0.1,
@@ -117,7 +124,7 @@ def test_what_does_not_exist_is_told_with_what_does(tmp_path: Path) -> None:
     assert told(config("date", tmp_path)) == "train.continue_from: run 'date' does not exist\n  did you mean 'dates'?"
     assert f"runs in {tmp_path}: dates" in told(config("no/where", tmp_path))
     with pytest.raises(UserError):
-        shape_of(config("date", tmp_path))
+        adapter_of(config("date", tmp_path))
 
 
 def test_a_run_does_not_go_on_from_its_own_name(tmp_path: Path) -> None:
@@ -126,7 +133,7 @@ def test_a_run_does_not_go_on_from_its_own_name(tmp_path: Path) -> None:
     message = told(config("dates", tmp_path, name="dates"))
     assert "name of this run itself" in message
     assert f"name=dates-2, or name the run folder: train.continue_from={folder}" in message
-    assert check(config(folder, tmp_path, name="dates")) == []
+    assert mistakes(config(folder, tmp_path, name="dates")) == []
 
 
 def test_only_completed_runs_have_a_name(tmp_path: Path) -> None:
@@ -156,7 +163,12 @@ def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"peft_type": "LOHA", "r": 4}', '{"peft_type": "LORA"}', '{"peft_type": "LORA", "r": "4"}']
+    "text",
+    [
+        *("", "[]", '{"peft_type": "LOHA", "r": 4}', '{"peft_type": "LORA"}', '{"peft_type": "LORA", "r": "4"}'),
+        *('{"peft_type": "LORA", "r": 4, "lora_alpha": "8"}', '{"peft_type": "LORA", "r": 4, "target_modules": [5]}'),
+        '{"peft_type": "LORA", "r": 4, "target_modules": 5}',
+    ],
 )
 def test_a_damaged_or_foreign_adapter_is_told(tmp_path: Path, text: str) -> None:
     (adapter(tmp_path) / "adapter_config.json").write_text(text)
@@ -178,15 +190,29 @@ def test_a_damaged_or_foreign_adapter_is_told(tmp_path: Path, text: str) -> None
         ({}, {"lora": Lora(init_lora_weights="pissa")}, "the adapter has begun already"),
         ({"init_lora_weights": "pissa"}, {}, "it fits only its own base"),
         ({}, {"adapter": "none"}, "does not go with method=full"),
+        ({"modules_to_save": ["lm_head"]}, {}, "it has modules_to_save"),
+        ({"bias": "all"}, {}, "it has bias=all"),
+        ({"rank_pattern": {"q_proj": 8}}, {}, "it has rank_pattern"),
+        ({"rank_pattern": {".*\\.q_proj": 8}}, {}, "it has rank_pattern"),
+        ({"alpha_pattern": {"q_proj": 8}}, {}, "it has alpha_pattern"),
+        ({"target_modules": ".*q_proj"}, {}, "it has target_modules=.*q_proj (an expression)"),
+        ({"target_modules": ["q_proj", "lm_head"]}, {}, "it has target_modules with lm_head"),
+        ({"layers_to_transform": [0]}, {}, "it has layers_to_transform"),
     ],
 )
 def test_what_does_not_fit_is_told(tmp_path: Path, changes: dict[str, Any], asked: Any, message: str) -> None:
     assert message in told(config(adapter(tmp_path, **changes), tmp_path, **asked))
 
 
+def test_what_peft_writes_for_experts_is_no_pattern_of_the_users(tmp_path: Path) -> None:
+    own = {"rank_pattern": {".*\\.gate_up_proj": 8}, "alpha_pattern": {".*\\.gate_up_proj": 16}}
+    own |= {"target_parameters": ["gate_up_proj", "down_proj"], "bias": "none", "modules_to_save": None}
+    assert mistakes(config(adapter(tmp_path, **own), tmp_path)) == []
+
+
 def test_the_order_of_targets_and_a_start_that_is_over_do_not_matter(tmp_path: Path) -> None:
     made = adapter(tmp_path, init_lora_weights="gaussian")
-    assert check(config(made, tmp_path, lora=Lora(target_modules=["v_proj", "q_proj"]))) == []
+    assert mistakes(config(made, tmp_path, lora=Lora(target_modules=["v_proj", "q_proj"]))) == []
 
 
 def test_the_same_folder_by_two_names_is_the_same_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +220,7 @@ def test_the_same_folder_by_two_names_is_the_same_base(tmp_path: Path, monkeypat
     (tmp_path / "link").symlink_to("base")
     monkeypatch.chdir(tmp_path)
     made = adapter(tmp_path / "a", base_model_name_or_path=str(tmp_path / "base"))
-    assert check(config(made, tmp_path, model=Model(name="./link"))) == []
+    assert mistakes(config(made, tmp_path, model=Model(name="./link"))) == []
 
 
 def test_its_bytes_count_and_not_its_place(tmp_path: Path) -> None:

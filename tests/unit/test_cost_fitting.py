@@ -2,17 +2,21 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cost_models import LLAMA_32_3B, QWEN_25_7B, settings
 
+from sft_runner import load, plan
 from sft_runner.config.run import Run
-from sft_runner.config.schema import Config
+from sft_runner.config.schema import MODES
 from sft_runner.cost.choices import choices
-from sft_runner.cost.fitting import ENOUGH, MARGIN, MODES, least, remedies, room, solve
+from sft_runner.cost.fitting import ENOUGH, MARGIN, least, machine, modes_of, remedies, room, solve
 from sft_runner.cost.memory import training_memory
-from sft_runner.cost.settling import alternatives, refusal, settled
+from sft_runner.cost.scoring import scoring_memory
+from sft_runner.cost.settling import alternatives, refusal, scored, settled
+from sft_runner.cost.survey import survey
 from sft_runner.errors import UserError
 from sft_runner.hardware import GB
 
@@ -96,7 +100,7 @@ def test_a_shape_that_is_not_known() -> None:
 
 def test_the_cpu_is_never_refused() -> None:
     config = settings("full", memory_gb=0.0, dtype="float32", name="cpu")
-    assert room(config) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert room(config) == machine()
     huge = replace(QWEN_25_7B, num_hidden_layers=2000)
     run, found = settled(Run(config), huge)
     assert found == least(config, huge)
@@ -114,39 +118,58 @@ def test_a_refusal_names_what_would_fit() -> None:
     for words in ("method=qlora", "method=lora quantization.bits=8", "hardware=h200", "model=qwen2.5-"):
         assert words in hint
     assert "method=lora quantization.bits=none" not in hint  # 16-bit weights alone are 15 GB
+    assert len(hint.splitlines()) == 5  # one for each kind of change
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        (settings("lora", name="a", memory_gb=12.9), "quantization.bits=4"),
-        (settings("lora", "4", name="a", memory_gb=8.8, length=4096), "data.max_length=2048"),
-        (
-            settings("lora", "4", name="a", memory_gb=10.0, activation_checkpointing="none"),
-            "activation_checkpointing=full",
-        ),
-        (settings("full", name="a", memory_gb=70.0), "hardware.trained_dtype=bfloat16"),
-    ],
-)
-def test_every_alternative_really_fits(config: Config, words: str) -> None:
-    assert solve(config, QWEN_25_7B) is None
-    found = alternatives(config, QWEN_25_7B)
-    assert any(words in option for option, _ in found)
-    for option, _ in found:
-        changed = applied(config, option)
-        assert changed is None or solve(changed, QWEN_25_7B) is not None
+REFUSED = [
+    ("model=phi4 hardware=rtx3060", "quantization.bits=4"),
+    ("model=qwen2.5-7b hardware=rtx3060 method=full", "method=qlora"),
+    ("model=qwen2.5-7b hardware=minimal method=dora quantization.bits=none", "model=qwen2.5-1.5b"),
+    (
+        "model=qwen2.5-7b hardware=l4 method=qlora data.max_length=8192 hardware.activation_checkpointing=none",
+        "length=",
+    ),
+    ("model=qwen2.5-7b hardware=l4 hardware.memory_gb=16 lora.init_lora_weights=pissa", "model="),
+]
 
 
-def applied(config: Config, option: str) -> Config | None:
-    """The configuration with plain overrides laid over it; None for other files."""
-    if any(word.split("=")[0] in ("method", "hardware", "model") for word in option.split()):
-        return None
-    for word in option.split():
-        key, value = word.split("=")
-        part, name = key.split(".")
-        typed: Any = value == "true" if value in ("true", "false") else int(value) if name == "max_length" else value
-        config = replace(config, **{part: replace(getattr(config, part), **{name: typed})})
-    return config
+@pytest.mark.parametrize(("command", "words"), REFUSED)
+def test_every_offered_line_is_planned_behind_the_command(command: str, words: str, tmp_path: Path) -> None:
+    """Through Hydra, as someone would type it."""
+    said = ["data.path=embedded:dates", f"output_dir={tmp_path}", *command.split()]
+    with pytest.raises(UserError) as refused:
+        plan(load(*said))
+    assert refused.value.hint.startswith("what would fit:")
+    offered = [line.split("  from ")[0].strip() for line in refused.value.hint.splitlines()[1:]]
+    assert any(words in line for line in offered)
+    for line in offered:
+        plan(load(*said, *line.split()))
+
+
+def test_a_users_own_files_break_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {
+        "hardware/mybox": "defaults: [rtx3060]\nmemory_gb: 13\n",
+        "hardware/broken": "name: [",
+        "hardware/strange": "memory_gb: lots\nwheels: 4\n",
+        "hardware/circle": "defaults: [circle]\nmemory_gb: 30\n",
+        "model/mine": "name: ./nowhere\n",
+    }
+    for name, text in own.items():
+        path = tmp_path / f"conf/{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    choices.cache_clear()
+    try:
+        known = choices("hardware")
+        assert known["mybox"] == {**known["rtx3060"], "memory_gb": 13}
+        assert not {"broken", "strange", "circle"} & set(known)
+        found = [words for words, _ in alternatives(Run(settings(name="rtx3060", memory_gb=12.9)), QWEN_25_7B)]
+        assert "model=qwen2.5-3b" in found or "model=qwen2.5-1.5b" in found
+        (pair,) = survey(["mine"], ["mybox"], ["qlora"])
+        assert pair.reason == "model"
+    finally:
+        choices.cache_clear()
 
 
 def test_nothing_fits_at_all() -> None:
@@ -167,6 +190,47 @@ def test_remedies_in_the_order_of_their_cost() -> None:
     ]
     assert all(saved is not None and saved > 0 for _, saved in found)
     assert [saved for _, saved in remedies(config, None)] == [None] * 5
+
+
+def test_no_remedy_costs_memory() -> None:
+    """On the CPU too, where the loss goes another way from some number of tokens on."""
+    config = settings("lora", memory_gb=0.0, dtype="float32", optim="adamw_torch", per_device_train_batch_size=2)
+    for length in (512, 1024, 2048, 4096):
+        config.data.max_length = length
+        found = remedies(config, QWEN_25_7B)
+        assert found
+        assert all(saved is not None and saved > 0 for _, saved in found)
+    totals = [training_memory(config, QWEN_25_7B, 1, "full", length).total for length in range(256, 4096, 128)]
+    assert totals == sorted(totals)
+
+
+def test_selective_checkpointing_needs_a_kernel() -> None:
+    gemma = replace(QWEN_25_7B, model_type="gemma2")
+    assert "selective" in modes_of(settings(), QWEN_25_7B)
+    assert (
+        modes_of(settings(), gemma) == modes_of(settings(attn_implementation="eager"), QWEN_25_7B) == ("none", "full")
+    )
+
+
+def test_a_containers_limit_is_the_machines_memory(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("1000000\n")
+    assert machine(limit) == 1_000_000
+    limit.write_text("max\n")
+    assert machine(limit) == machine(tmp_path / "none") == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_rows_scored_at_once_are_those_that_fit() -> None:
+    config = settings("lora", "4", memory_gb=12.0, per_device_eval_batch_size=64)
+    run, needed = scored(Run(config), QWEN_25_7B)
+    size = run.config.hardware.per_device_eval_batch_size
+    assert size < 64
+    assert needed == scoring_memory(config, QWEN_25_7B, size) <= room(config) < scoring_memory(config, QWEN_25_7B, 64)
+    assert [decision.key for decision in run.decisions] == ["hardware.per_device_eval_batch_size"]
+    assert scored(run, QWEN_25_7B) == (run, needed)
+    small, needed = scored(Run(settings(memory_gb=6.0)), QWEN_25_7B)
+    assert small.config.hardware.per_device_eval_batch_size == 1
+    assert needed > room(small.config)
 
 
 def test_remedies_that_are_used_up() -> None:

@@ -1,8 +1,10 @@
 """Bytes by formula are those that torch, bitsandbytes and autograd really hold, as far as a CPU can show it."""
 
+import json
 import warnings
 import weakref
 from contextlib import nullcontext
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from sft_runner.config.schema import Config
-from sft_runner.cost.activations import kept, of_layer, passing
+from sft_runner.config.schema import Config, Model
+from sft_runner.cost.activations import is_masked, kept, of_layer, passing
 from sft_runner.cost.memory import Memory, training_memory
 from sft_runner.cost.optimizer import state_bytes
 from sft_runner.cost.parameters import model_shapes
 from sft_runner.cost.precision import of_model
 from sft_runner.cost.weights import base_bytes, copies_bytes, workspace_bytes
-from sft_runner.model.architecture import Architecture
+from sft_runner.model.architecture import Architecture, architecture
 
 ROWS, LENGTH = 2, 96
 WIDE = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8}
@@ -88,6 +90,32 @@ def stored(bits: str) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def test_weights_that_are_stored_quantised() -> None:
+    for bits in (4, 8):
+        stored = replace(LLAMA_31_8B, stored_bits=bits)
+        assert base_bytes(settings(), stored) == base_bytes(settings(bits=str(bits)), LLAMA_31_8B)
+
+
+@pytest.mark.parametrize(
+    ("config", "bits"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, 4),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}, 4),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
+        ({"quant_method": "mxfp4"}, 4),
+        ({"quant_method": "fp8"}, 8),
+    ],
+)
+def test_bits_that_a_model_is_stored_in(tmp_path: Path, config: dict[str, Any], bits: int) -> None:
+    model = AutoModelForCausalLM.from_config(family_config("llama"))
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    path = tmp_path / "config.json"
+    assert architecture(Model(name=str(tmp_path))).stored_bits == 0  # type: ignore[union-attr]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": config}))
+    assert architecture(Model(name=str(tmp_path))).stored_bits == bits  # type: ignore[union-attr]
 
 
 def test_bits_of_a_weight() -> None:
@@ -162,9 +190,44 @@ def own_width(family: str) -> dict[str, int]:
 def test_the_peak_of_forward_and_backward(method: str, hardware: dict[str, str], checkpointing: str) -> None:
     """Everything that operations allocate in between too; weights and their gradients left out."""
     config, shape = settings(method, **hardware), shape_of(family_config("llama", **WIDE))
-    counted = kept(config, shape, ROWS, LENGTH, checkpointing, masked=False) + ROWS * LENGTH * passing(config, shape)
+    counted = kept(config, shape, ROWS, LENGTH, checkpointing, masked=False) + ROWS * LENGTH * passing(
+        config, shape, LENGTH
+    )
     counted += workspace_bytes(config, shape) + copies_bytes(config, shape)
     assert 0.97 <= counted / real_peak(config, checkpointing) <= 1.07
+
+
+@pytest.mark.parametrize(
+    ("family", "kernel", "rows", "length", "checkpointing"),
+    [
+        ("llama", "eager", 2, 512, "none"),
+        ("llama", "eager", 1, 1024, "none"),
+        ("llama", "eager", 1, 1024, "full"),
+        ("gemma2", "eager", 2, 512, "none"),
+        ("gemma2", "eager", 1, 1024, "none"),
+        ("gemma2", "eager", 1, 1024, "full"),
+        ("llama", "sdpa", 2, 512, "none"),
+        ("gemma3_text", "sdpa", 2, 512, "none"),  # layers with a window make a mask, no others do
+    ],
+)
+def test_the_peak_of_long_rows(family: str, kernel: str, rows: int, length: int, checkpointing: str) -> None:
+    """Scores grow with the square of the rows' length. Passes have no mask, as in training."""
+    config = settings(attn_implementation=kernel)
+    window = {"sliding_window": 64} if family == "gemma3_text" else {}
+    own = {**own_width(family), "num_hidden_layers": 2, "max_position_embeddings": 2048, **window}
+    shape = shape_of(family_config(family, **own))
+    counted = kept(config, shape, rows, length, checkpointing, is_masked(shape))
+    counted += rows * length * passing(config, shape, length)
+    assert 0.97 <= counted / real_peak(config, checkpointing, family, own, rows, length) <= 1.12
+
+
+@pytest.mark.parametrize("hardware", [{}, {"trained_dtype": "bfloat16"}, {"dtype": "float32"}])
+def test_dropout_on_the_cpu(hardware: dict[str, str]) -> None:
+    """It keeps a factor for each value, where a card keeps a byte."""
+    config, shape = settings(memory_gb=0.0, **hardware), shape_of(family_config("llama", **WIDE))
+    config.lora.lora_dropout = 0.1
+    counted = kept(config, shape, 2, 256, "none", masked=False) + 2 * 256 * passing(config, shape, 256)
+    assert 0.97 <= counted / real_peak(config, "none", "llama", WIDE, 2, 256) <= 1.07
 
 
 class Allocated(TorchDispatchMode):
@@ -190,15 +253,23 @@ class Allocated(TorchDispatchMode):
         self.now -= self.live.pop(key, 0)
 
 
-def real_peak(config: Config, checkpointing: str) -> int:
+def real_peak(
+    config: Config,
+    checkpointing: str,
+    family: str = "llama",
+    own: dict[str, int] = WIDE,
+    rows: int = ROWS,
+    length: int = LENGTH,
+) -> int:
     """The most that a forward and a backward pass of the backbone hold at once."""
-    model = build(config, "llama", checkpointing)
+    model = build(config, family, checkpointing, own)
     weights = [*model.parameters(), *model.buffers()]
-    ids = torch.randint(3, 320, (ROWS, LENGTH))
+    ids = torch.randint(3, 320, (rows, length))
+    places = torch.arange(length).expand_as(ids)
     autocast = torch.autocast("cpu", torch.bfloat16) if config.hardware.dtype == "bfloat16" else nullcontext()
     with Allocated(weights) as allocated:
         with autocast:
-            made = model.train().model(input_ids=ids, use_cache=False).last_hidden_state
+            made = model.train().model(input_ids=ids, position_ids=places, use_cache=False).last_hidden_state
             loss = made.float().sum()
         forward = allocated.peak
         allocated.peak = allocated.now
@@ -208,14 +279,14 @@ def real_peak(config: Config, checkpointing: str) -> int:
     return max(forward, allocated.peak - sum(w.numel() * w.element_size() for w in weights if w.requires_grad))
 
 
-def build(config: Config, family: str, checkpointing: str) -> Any:
+def build(config: Config, family: str, checkpointing: str, own: dict[str, int] | None = None) -> Any:
     """A model of `settings` with its adapter, in the precision in which it trains."""
     torch.manual_seed(0)
     full = config.adapter == "none"
     dtype = getattr(torch, config.hardware.trained_dtype if full else config.hardware.dtype)
-    kernel = "eager" if family == "gemma2" else "sdpa"
+    kernel = config.hardware.attn_implementation or ("eager" if family == "gemma2" else "sdpa")
     model: Any = AutoModelForCausalLM.from_config(
-        family_config(family, **own_width(family)), dtype=dtype, attn_implementation=kernel
+        family_config(family, **(own or own_width(family))), dtype=dtype, attn_implementation=kernel
     )
     if checkpointing == "full":
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -224,7 +295,13 @@ def build(config: Config, family: str, checkpointing: str) -> Any:
         return model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        lora = LoraConfig(task_type="CAUSAL_LM", r=8, target_modules="all-linear", use_dora=config.lora.use_dora)
+        lora = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=8,
+            target_modules="all-linear",
+            use_dora=config.lora.use_dora,
+            lora_dropout=config.lora.lora_dropout,
+        )
         model = get_peft_model(model, lora).get_base_model()
     for value in model.parameters():
         if value.requires_grad:

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from platform import node
 from subprocess import run as start
@@ -14,7 +15,7 @@ from tests.cost_models import LLAMA_2_7B, LLAMA_31_8B, QWEN_25_7B, settings
 from sft_runner import load, plan
 from sft_runner.cost import duration, table
 from sft_runner.cost.disk import Disk, disk, free
-from sft_runner.cost.duration import Estimate, stage_time, training_flops, training_time
+from sft_runner.cost.duration import Estimate, made_with, stage_time, training_flops, training_time
 from sft_runner.cost.fitting import least, solve
 from sft_runner.cost.parameters import active, adapter_parameters, parameters
 from sft_runner.errors import UserError
@@ -36,7 +37,8 @@ def test_a_plan_shows_memory_disk_and_time(tmp_path: Path) -> None:
         assert part in long
     for text in (short, long):
         assert re.search(r"disk: ≈ .* free", text)
-        assert "time: known once the rows are prepared" in text
+        assert re.search(r"time: ≈ .*: train .* \(at most, rough\), prepare not known", text)
+        assert "; at most 2,001 to learn from; at most 504 steps" in text
         assert re.search(r"batch: 16 rows a step in passes of up to \d+ x 1,024 tokens, rows of similar length", text)
     padded = str(planned(*words, "train.packing=false"))
     assert re.search(r"batch: 16 rows a step = micro-batch \d+ x accumulation \d+", padded)
@@ -49,7 +51,17 @@ def test_workers_get_what_was_settled(tmp_path: Path) -> None:
     assert hardware.activation_checkpointing in ("none", "selective", "full")
     keys = [decision.key for decision in found.run.decisions]
     assert "hardware.per_device_train_batch_size" in keys
-    assert plan(found.run).run.config == found.run.config  # as when the plan is made again after a download
+    assert plan(found.run).run.config == found.run.config
+
+
+def test_a_plan_that_is_made_again(tmp_path: Path) -> None:
+    """As after a download: from what was asked for, and without saying anything twice."""
+    found = planned("hardware=h200", "model=qwen3-30b-a3b", "method=qlora", f"output_dir={tmp_path}")
+    assert found.asked is not None
+    assert found.asked.config.hardware.per_device_train_batch_size is None
+    for again in (plan(found.asked), plan(found.run)):
+        assert again.run.warnings == found.run.warnings
+    assert plan(found.asked).run == found.run
 
 
 def test_a_model_that_nothing_is_known_of(tmp_path: Path) -> None:
@@ -75,15 +87,15 @@ def test_warnings_are_shown(tmp_path: Path) -> None:
 def test_the_cpu_is_warned_of_what_is_too_large() -> None:
     config = settings("full", memory_gb=0.0, dtype="float32")
     needed = least(config, LLAMA_31_8B)
-    told = list(table.warnings(config, needed, None, 0))
+    told = list(table.warnings(config, needed, None, None, 0))
     assert any("this machine has" in warning for warning in told) == (needed.memory.total > table.room(config))
 
 
 def test_a_full_disk_is_warned_of() -> None:
     config, needed = settings(), Disk(trained=10**9, checkpoints=10**10, merged=2 * 10**10)
     assert needed.most == 21 * 10**9
-    assert list(table.warnings(config, None, needed, 22 * 10**9)) == []
-    assert "20" not in (told := next(table.warnings(config, None, needed, 5 * 10**9)))
+    assert list(table.warnings(config, None, None, needed, 22 * 10**9)) == []
+    assert "20" not in (told := next(table.warnings(config, None, None, needed, 5 * 10**9)))
     assert "21.0 GB" in told
 
 
@@ -95,6 +107,12 @@ def test_disk_of_an_adapter() -> None:
     assert found.merged == 2 * 8_030_261_248
     assert found.checkpoints == pytest.approx(3 * 3 * weights, rel=0.01)  # weights and two states, two kept and one new
     assert disk(config, LLAMA_31_8B, merges=False).merged == 0
+
+
+def test_disk_of_a_base_that_is_not_here() -> None:
+    here, away = (disk(settings(), LLAMA_31_8B, merges=True, fetches=fetches) for fetches in (False, True))
+    assert away.most - here.most == away.download == 2 * 8_030_261_248
+    assert "download 16.1 GB" in table.disk_line(away, 0)
 
 
 def test_disk_of_a_whole_model() -> None:
@@ -124,12 +142,21 @@ def earlier(**changed: Any) -> dict[str, Any]:
     """The manifest of a training of a model of the same size on this machine."""
     measured = {"tokens_per_second": 500.0, "total_parameters": active(QWEN_25_7B)}
     config = {"hardware.dtype": "bfloat16", "quantization.bits": "none"}
-    return {"host": node(), "seconds": 1.0, "config": config, "metrics": measured, **changed}
+    made = made_with(settings())
+    return {"host": node(), "seconds": 1.0, "config": config, "metrics": measured, "made_with": made, **changed}
 
 
 def test_time_from_an_earlier_run() -> None:
     found = training_time(settings(tflops=100.0), QWEN_25_7B, "none", TOKENS, [earlier()])
     assert found == Estimate(2000.0, measured=True)
+
+
+def test_time_of_another_model_is_rough() -> None:
+    """It is scaled by the parameters, and stands behind an older run of the same model."""
+    other = earlier(made_with={**made_with(settings()), "model.name": "another/model"})
+    other["metrics"] = {**other["metrics"], "tokens_per_second": 1000.0}
+    assert training_time(settings(), QWEN_25_7B, "none", TOKENS, [other]) == Estimate(1000.0, measured=False)
+    assert training_time(settings(), QWEN_25_7B, "none", TOKENS, [other, earlier()]) == Estimate(2000.0, measured=True)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +167,7 @@ def test_time_from_an_earlier_run() -> None:
         earlier(config={"hardware.dtype": "bfloat16", "quantization.bits": "4"}),
         earlier(config={"hardware.dtype": "bfloat16", "quantization.bits": "none", "lora.use_dora": True}),
         earlier(metrics={}),
+        earlier(made_with={"model.name": "", "hardware.name": "another"}),
         {},
     ],
 )
@@ -152,8 +180,13 @@ def test_time_from_arithmetic_where_no_run_is_like_it(manifest: Mapping[str, Any
 
 
 def test_time_of_other_stages_is_what_they_took_last() -> None:
-    assert stage_time([earlier(host="another"), earlier(seconds=7.0), earlier()]) == Estimate(7.0, measured=True)
-    assert stage_time([]) is None
+    reads, config = {"config": {"evaluate.limit": 8}, "data": "ab"}, settings()
+    same, other = earlier(**reads), earlier(seconds=7.0, config={"evaluate.limit": 200}, data="ab")
+    assert stage_time(config, reads, [earlier(host="another"), other, same]) == Estimate(1.0, measured=True)
+    assert stage_time(config, reads, [other]) == Estimate(7.0, measured=False)
+    config.model.name = "another/model"
+    assert stage_time(config, reads, [same]) is None
+    assert stage_time(config, reads, []) is None
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (61.0, "61 s"), (720.0, "12 min"), (12_600.0, "3.5 h")])
@@ -162,9 +195,15 @@ def test_times_in_words(seconds: float, said: str) -> None:
 
 
 def test_time_and_price_in_one_line() -> None:
-    stages = {"prepare": None, "train": Estimate(7200.0, False), "merge": Estimate(60.0, True)}
-    line = table.time_line(settings(price_per_hour=1.5), stages)
-    assert line == "time: ≈ 2.0 h: train 2.0 h (rough), merge 60 s, prepare not known; price ≈ 3.02"
+    config, train = settings(price_per_hour=1.5), Estimate(7200.0, False)
+    line = table.time_line(config, {"prepare": None, "train": train, "merge": Estimate(60.0, True)})
+    assert line == "time: ≈ 2.0 h: train 2.0 h (rough), merge 60 s, prepare not known; price at least ≈ 3.02"
+    assert table.time_line(config, {"train": train}).endswith("(rough); price ≈ 3.00")
+    assert table.time_line(config, {"train": replace(train, bound=True)}).endswith(
+        "(at most, rough); price up to ≈ 3.00"
+    )
+    assert table.time_line(config, {"merge": Estimate(1.0, True)}).endswith("; price < 0.01")
+    assert "price" not in table.time_line(config, {"train": None, "merge": Estimate(60.0, True)})
 
 
 def test_time_that_waits_for_rows() -> None:

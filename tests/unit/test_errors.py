@@ -1,10 +1,13 @@
 """The tree of errors: exit codes, suggestions, and the way between processes."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 
-from sft_runner import errors
+from sft_runner import errors, runner
+from sft_runner.config.run import Run
+from sft_runner.config.schema import Config
 from sft_runner.errors import (
     DataError,
     MachineError,
@@ -16,6 +19,8 @@ from sft_runner.errors import (
     raise_all,
     suggestion,
 )
+from sft_runner.fingerprint import UNRESOLVED, Ingredients
+from sft_runner.planning import Plan, Step
 
 
 def test_exit_codes() -> None:
@@ -55,3 +60,22 @@ def test_errors_can_be_pickled(error: SftError) -> None:
 def test_the_tree_in_the_docstring_is_complete() -> None:
     classes = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, SftError)}
     assert all(name in (errors.__doc__ or "") for name in classes)
+
+
+@pytest.mark.parametrize(("code", "again"), [(1, True), (2, False), (3, True)])
+def test_a_stages_error_has_its_name_once_and_the_way_on_where_the_same_command_can_go_on(
+    code: int, again: bool, tmp_path: Path
+) -> None:
+    step = Step("train", "run", "ab", "", Ingredients("train", 1, {}, {}, "", ""))
+    for message in ("train: TRL does not take it", "TRL does not take it"):
+        error = runner._failure(step, {"message": message, "hint": "leave it", "exit_code": code}, tmp_path)
+        assert error.message == "train: TRL does not take it"
+        assert error.exit_code == code
+        assert ("same command" in error.hint) is again
+
+
+def test_a_plan_says_what_is_not_resolved_yet() -> None:
+    first = Step("prepare", "run", "ab" * 32, "", Ingredients("prepare", 1, {}, {}, UNRESOLVED, "data"))
+    second = Step("train", "run", "cd" * 32, "", Ingredients("train", 1, {}, {"prepare": "ab" * 32}, "model", "data"))
+    lines = Plan(Run(Config()), Path(), (first, second)).table()
+    assert all(line.split()[2] == "unresolved" for line in lines)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sft_runner.config.rules import fill
 from sft_runner.config.schema import Config, flatten
 from sft_runner.fingerprint import Hashes, Ingredients, read_by
 from sft_runner.stages import STAGES
@@ -56,6 +57,16 @@ def test_a_sweep_over_the_adapter_shares_prepare_and_baseline() -> None:
     assert other["prepare"] == slices(Config())["prepare"]
     assert other["baseline"] == slices(Config())["baseline"]
     assert other["train"] != slices(Config())["train"]
+
+
+def test_the_longest_answer_counts_for_training_where_answers_are_watched() -> None:
+    def asked(metric: str, tokens: int) -> dict[str, Any]:
+        config = changed(Config(), "train.early_stopping.metric")
+        config.train.early_stopping.metric, config.evaluate.max_new_tokens = metric, tokens
+        return read_by(STAGES["train"], fill(config, "run", None)[0])
+
+    assert asked("loss", 16) == asked("loss", 256)
+    assert asked("exact_match", 16) != asked("exact_match", 256)
 
 
 def test_golden_fingerprint() -> None:

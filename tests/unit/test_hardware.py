@@ -1,6 +1,7 @@
 """The hardware presets, and which of them `hardware=auto` takes; no card is needed for either."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ import yaml
 
 from sft_runner import hardware, load
 from sft_runner.config import composing, sources
-from sft_runner.hardware import Card, cards, choose, detect, visible
+from sft_runner.hardware import Card, NotAsked, _visible_cards, cards, choose, detect, visible
+from sft_runner.launcher import ENVIRONMENT
 
 CONF = Path(__file__).parents[2] / "conf" / "hardware"
 PRESETS = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("*.yaml")}
-AMPERE, TURING, ADA, HOPPER = (8, 0), (7, 5), (8, 9), (9, 0)
+VOLTA, TURING, AMPERE, ADA, HOPPER = (7, 0), (7, 5), (8, 0), (8, 9), (9, 0)
 UUIDS = ["GPU-aa11", "GPU-bb22", "GPU-cc33"]
 
 
@@ -32,7 +34,7 @@ UUIDS = ["GPU-aa11", "GPU-bb22", "GPU-cc33"]
         ("NVIDIA H200", 150.75, HOPPER, "h200", {}),
         # less memory than the card of this name has
         ("NVIDIA GeForce RTX 3060 Laptop GPU", 6.44, (8, 6), "minimal", {"tflops": 0.0}),
-        ("NVIDIA GeForce RTX 3060 Ti", 8.59, (8, 6), "minimal", {"tflops": 0.0}),
+        ("NVIDIA GeForce RTX 3060 Ti", 8.59, (8, 6), "rtx3060", {"tflops": 0.0}),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", 17.17, ADA, "rtx3060", {"tflops": 0.0}),
         # no preset of their own: memory and capability decide
         ("NVIDIA GeForce RTX 4070", 12.88, ADA, "rtx3060", {"tflops": 0.0}),
@@ -45,8 +47,10 @@ UUIDS = ["GPU-aa11", "GPU-bb22", "GPU-cc33"]
         ("NVIDIA B200", 192.0, (10, 0), "h200", {"tflops": 0.0}),
         # before Ampere there is no bfloat16
         ("NVIDIA GeForce RTX 2060", 6.44, TURING, "minimal", {"tflops": 0.0, "dtype": "float16"}),
-        ("NVIDIA GeForce RTX 2080 Ti", 11.81, TURING, "minimal", {"tflops": 0.0, "dtype": "float16"}),
-        ("Tesla V100-SXM2-32GB", 34.36, (7, 0), "t4", {"tflops": 0.0, "dtype": "float16"}),
+        ("NVIDIA GeForce RTX 2080 Ti", 11.81, TURING, "t4", {"tflops": 0.0, "dtype": "float16"}),
+        ("Tesla V100-SXM2-16GB", 17.18, VOLTA, "t4", {"tflops": 0.0, "dtype": "float16", "quantization_bits": "4"}),
+        ("Tesla V100-SXM2-32GB", 34.36, VOLTA, "t4", {"tflops": 0.0, "dtype": "float16", "quantization_bits": "none"}),
+        ("Quadro RTX 8000", 51.5, TURING, "t4", {"tflops": 0.0, "dtype": "float16", "quantization_bits": "none"}),
     ],
 )
 def test_the_card_decides(
@@ -87,6 +91,105 @@ def test_auto_says_what_it_chose_and_takes_the_cards_own_memory(monkeypatch: pyt
     finally:
         monkeypatch.undo()
         composing.load("recipe=quickstart")  # Hydra's store has this machine's again
+
+
+class Driver:
+    """What NVML tells of two cards, the second of them cut into `slices`. No machine for tests has such cards."""
+
+    NVML_DEVICE_MIG_ENABLE = 1
+    NVMLError_NotFound, NVMLError_NotSupported, NVMLError_FunctionNotFound = KeyError, ValueError, AttributeError
+
+    def __init__(self, *slices: str) -> None:
+        self.slices = slices
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        return ("GPU-aa11", "GPU-bb22")[index]
+
+    def nvmlDeviceGetMigMode(self, card: str) -> list[int]:
+        if card == "GPU-aa11":
+            raise ValueError("Not Supported")
+        return [1, 1]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, card: str) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, card: str, index: int) -> str:
+        return dict(enumerate(self.slices, start=1))[index]  # places may be empty
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:
+        return handle
+
+    def nvmlDeviceGetName(self, handle: str) -> str:
+        return {"GPU-aa11": "NVIDIA L4", "GPU-bb22": "NVIDIA H100 80GB HBM3"}[handle]
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
+        return SimpleNamespace(total={"GPU-aa11": 24.2e9, "GPU-bb22": 85.5e9}.get(handle, 10.5e9))
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> list[int]:
+        return {"GPU-aa11": [8, 9], "GPU-bb22": [9, 0]}[handle]
+
+
+L4, SLICE = Card("NVIDIA L4", 24.2, ADA), Card("NVIDIA H100 80GB HBM3", 10.5, HOPPER, slice=True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (None, [L4, SLICE]),  # of a card that is cut, CUDA takes the first slice
+        ("1", [SLICE]),
+        ("GPU-bb22", [SLICE]),
+        ("MIG-dd44", [SLICE]),
+        ("MIG-dd44,0", [SLICE, L4]),
+        ("2", "CUDA_VISIBLE_DEVICES=2 names none of the cards"),  # a slice has no index
+        ("MIG-ee55", "CUDA_VISIBLE_DEVICES=MIG-ee55 names none of the cards"),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_a_slice_is_a_card_of_its_own(setting: str | None, expected: list[Card] | str) -> None:
+    driver = Driver("MIG-cc33", "MIG-dd44")
+    if isinstance(expected, str):
+        with pytest.raises(NotAsked, match=expected):
+            _visible_cards(driver, setting)
+    else:
+        assert _visible_cards(driver, setting) == expected
+
+
+def test_a_card_without_a_slice_cannot_be_used() -> None:
+    with pytest.raises(NotAsked, match="in MIG mode and has no slice"):
+        _visible_cards(Driver(), "1")
+
+
+def test_a_slice_is_planned_with_its_own_memory_and_no_speed() -> None:
+    chosen = choose([SLICE])
+    assert (chosen.preset, chosen.values) == ("rtx3060", {"memory_gb": 10.5, "tflops": 0.0})
+    assert "part of a card" in chosen.reason
+
+
+@pytest.mark.parametrize("failing", ["nvmlInit", "nvmlDeviceGetCount"])
+def test_a_driver_that_fails_is_not_taken_for_no_card(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pynvml
+
+    def fail() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+
+    for name in ("nvmlInit", "nvmlShutdown"):
+        monkeypatch.setattr(pynvml, name, lambda: None)
+    monkeypatch.setattr(pynvml, failing, fail)
+    chosen = detect()
+    assert chosen.preset == "cpu"
+    assert "could not be asked" in chosen.reason
+    assert "version mismatch" in chosen.reason
+
+
+def test_cards_are_counted_as_the_driver_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ENVIRONMENT["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert "CUDA_DEVICE_ORDER=FASTEST_FIRST may mean another" in choose([L4, SLICE]).reason
+    assert "CUDA_DEVICE_ORDER" not in choose([L4, L4]).reason
 
 
 @pytest.mark.parametrize(

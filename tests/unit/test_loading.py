@@ -95,6 +95,14 @@ def test_a_whole_model_learns_in_the_precision_that_was_asked_for(base: Path, tr
     assert all(weights.requires_grad for weights in model.parameters())
 
 
+def test_weights_that_are_stored_quantized_do_not_train(base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "base"))
+    loading.load_base(settings(base, "8")).save_pretrained(folder)
+    with pytest.raises(UserError, match="are stored quantized") as raised:
+        loading.load_trainable(settings(folder, adapter="none"))
+    assert "method=lora" in raised.value.hint
+
+
 @pytest.mark.parametrize("bits", ["none", "4"])
 def test_an_adapter_learns_on_the_base_as_it_is_stored(base: Path, bits: str) -> None:
     model = loading.load_trainable(settings(base, bits, "bfloat16"))

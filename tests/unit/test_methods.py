@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from peft.utils.integrations import dequantize_module_weight
 from safetensors.torch import load_file
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from random_models import SHAPE, Reports, chat_row, random_model, write_model, write_rows
 from sft_runner.config.schema import Config, Hardware, Lora, Model, Quantization
@@ -17,8 +18,9 @@ from sft_runner.config.schema import Train as TrainConfig
 from sft_runner.disk import read_json
 from sft_runner.errors import UserError
 from sft_runner.hardware import Fit
-from sft_runner.model import merging
+from sft_runner.model import loading, merging, proof
 from sft_runner.model.adapters import frozen_experts, lora_config, notes
+from sft_runner.stages.merge import Merge
 from sft_runner.stages.train import Train
 from sft_runner.training import output
 from sft_runner.training.arguments import arguments
@@ -91,6 +93,46 @@ def test_dora_starts_where_the_base_has_rows_of_zeros(tmp_path: Path, start: str
     torch.testing.assert_close(logits(beside.merge_and_unload(safe_merge=True)), expected, rtol=0, atol=1e-3)
 
 
+COARSE = [("none", "bfloat16", {}), ("none", "float16", {}), ("4", "bfloat16", {}), ("8", "float32", {})]
+
+
+@pytest.mark.filterwarnings("ignore:MatMul8bitLt. inputs will be cast from:UserWarning")  # LLM.int8 computes so
+@pytest.mark.parametrize(
+    ("bits", "dtype", "lora"),
+    [*COARSE, ("none", "bfloat16", {"target_modules": ["q_proj", "embed_tokens"]})],
+    ids=["bfloat16", "float16", "4 bits", "8 bits", "embedding"],
+)
+def test_dora_starts_at_a_base_of_any_precision(tmp_path: Path, bits: str, dtype: str, lora: dict[str, Any]) -> None:
+    """PEFT measures the lengths in the precision of the base, and divides by others in float32."""
+    base = write_model(tmp_path / "base")
+    config = Config(model=Model(name=str(base)), quantization=Quantization(bits=bits), lora=Lora(use_dora=True))
+    config.hardware.dtype = dtype
+    plain = loading.load_trainable(config)
+    expected = logits(plain)
+    trainer = Trained(adapted(plain, use_dora=True, **lora))
+    output.prepare_start(trainer, config)
+    off = 0.0
+    for layer in trainer.model.modules():
+        for magnitude in getattr(layer, "lora_magnitude_vector", {}).values():
+            weight = dequantize_module_weight(layer.get_base_layer()).float()
+            lengths = weight.norm(dim=0 if isinstance(layer.get_base_layer(), torch.nn.Embedding) else 1)
+            off = max(off, (magnitude.weight / lengths - 1).abs().max().item())
+            assert magnitude.weight.dtype == torch.float32
+    assert off < 1e-6
+    tolerance = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 5e-2}[dtype]
+    assert (logits(trainer.model) - expected).abs().max() < tolerance * expected.abs().max()
+
+
+def test_an_earlier_adapters_lengths_stay(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    trainer = Trained(learn(adapted(AutoModelForCausalLM.from_pretrained(base), use_dora=True)))
+    before = copy.deepcopy(trainer.model.state_dict())
+    config = Config(model=Model(name=str(base)), lora=Lora(use_dora=True))
+    config.train.continue_from = str(tmp_path)
+    output.prepare_start(trainer, config)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
 def test_rslora_scales_by_the_root_of_the_rank() -> None:
     def scale(**lora: Any) -> float:
         layer = adapted(random_model(), r=16, lora_alpha=8.0, **lora).get_submodule(
@@ -114,6 +156,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pissa, faster": {"init_lora_weights": "pissa_niter_16"},
     "olora": {"init_lora_weights": "olora"},
     "pissa with rslora": {"init_lora_weights": "pissa", "use_rslora": True},
+    "pissa with an embedding": {"init_lora_weights": "pissa", "target_modules": ["q_proj", "embed_tokens"]},
     "olora with dora": {"init_lora_weights": "olora", "use_dora": True},
     "default": {},
 }
@@ -138,6 +181,24 @@ def test_the_written_adapter_is_the_trained_model_on_the_original_base(tmp_path:
     assert written["r"] == (8 if "init_lora_weights" in lora else 4)
     names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert any("magnitude" in name for name in names) is lora.get("use_dora", False)
+
+
+def gpt2() -> Any:
+    """A model whose linear layers are stored transposed."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 260, "n_embd": 32, "n_layer": 1, "n_head": 4, "initializer_range": 0.3}
+    return GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=257, eos_token_id=257)).eval()
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False but the target module is `Conv1D`")  # PEFT sets it
+def test_starts_on_weights_that_are_stored_transposed() -> None:
+    expected = logits(gpt2())
+    found = logits(adapted(gpt2(), init_lora_weights="pissa"))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    with pytest.raises(UserError, match="stored transposed"):
+        adapted(gpt2(), init_lora_weights="olora")
+    with pytest.raises(UserError, match="no target is a linear layer"):
+        adapted(gpt2(), init_lora_weights="pissa", target_modules=["wte"])
 
 
 def test_more_directions_than_a_weight_has() -> None:
@@ -169,7 +230,9 @@ def test_loraplus_has_two_rates_also_after_a_resume(tmp_path: Path, optim: str) 
         return found
 
     optimizer, scheduler = made()
-    assert {group["weight_decay"] for group in optimizer.param_groups if group["params"]} == {0.1}
+    decay = {id(value): group["weight_decay"] for group in optimizer.param_groups for value in group["params"]}
+    for name, value in model.named_parameters():
+        assert not value.requires_grad or decay[id(value)] == (0.0 if "magnitude" in name else 0.1)
     trained = {id(value) for value in model.parameters() if value.requires_grad}
     assert {id(value) for group in optimizer.param_groups for value in group["params"]} == trained
     model(input_ids=IDS, labels=IDS).loss.backward()
@@ -248,6 +311,24 @@ def test_full_trains_every_weight_and_leaves_a_whole_model(world: Path, tmp_path
     assert written == own
 
 
+@pytest.mark.parametrize(
+    ("method", "kept"),
+    [(FULL, True), ({"lora__init_lora_weights": "pissa"}, True), ({"quantization__bits": "4"}, False)],
+    ids=["full", "pissa", "qlora"],
+)
+def test_training_keeps_what_it_is_compared_with(
+    world: Path, tmp_path: Path, method: dict[str, Any], kept: bool
+) -> None:
+    """The merge stage sees noise that comes between the trainer and the disk; on a quantised base nothing compares."""
+    train(world, tmp_path / "train", **method)
+    (tmp_path / "merge").mkdir()
+    inputs = {"prepare": world / "prepare", "train": tmp_path / "train"}
+    found = Merge().execute(settings(world, **method), inputs, tmp_path / "merge", Reports()).metrics
+    assert (tmp_path / "train" / proof.KEPT).exists() is kept
+    assert ("trained" in found) is kept
+    assert not kept or found["trained"]["relative"] < 1e-5
+
+
 def test_full_keeps_the_precision_of_the_base(tmp_path: Path, world: Path) -> None:
     write_model(tmp_path / "base", tied=True, dtype=torch.bfloat16)
     (tmp_path / "prepare").symlink_to(world / "prepare")
@@ -274,6 +355,18 @@ def test_gradients_reach_the_first_layer(world: Path, tmp_path: Path, bits: str,
     for name in first:
         assert after[name].dtype == torch.float32
         assert not torch.equal(after[name], before[name]), name
+
+
+@pytest.mark.parametrize("ratio", [None, 4.0], ids=["dora", "lora_plus"])
+def test_doras_lengths_do_not_decay(world: Path, tmp_path: Path, ratio: float | None) -> None:
+    changes = {"lora__use_dora": True, "train__max_steps": 2, "train__loraplus_lr_ratio": ratio}
+    files = []
+    for decay in (0.0, 10.0):
+        train(world, tmp_path / f"{decay}", train__weight_decay=decay, **changes)
+        files.append(load_file(tmp_path / f"{decay}" / "adapter" / "adapter_model.safetensors"))
+    for name in files[0]:
+        share = files[1][name].norm() / files[0][name].norm()
+        assert "lora_B" in name or bool(share > 0.99) is ("magnitude" in name), (name, share)  # B begins at zero
 
 
 def test_loraplus_reaches_the_trainer(world: Path, tmp_path: Path) -> None:

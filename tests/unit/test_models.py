@@ -12,12 +12,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config
 from random_models import write_model
 from sft_runner import load
 from sft_runner.config import sources
-from sft_runner.config.schema import Model
+from sft_runner.config.schema import Config, Model
 from sft_runner.errors import UserError
+from sft_runner.fingerprint import Hashes, gather
 from sft_runner.model import architecture as shapes
 from sft_runner.model import files, loading, weights
 from sft_runner.model.architecture import architecture
 from sft_runner.model.family import built_in, family
+from sft_runner.stages import STAGES
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 PUBLISHED = {
@@ -250,6 +252,87 @@ def test_families_are_read_from_the_source_of_transformers() -> None:
     assert not built_in("nobody-has-this")
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model's folder, to be damaged."""
+    write_model(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model_type": None}, "config.json does not say a model_type"),
+        ({"model_type": 5}, "config.json does not say a model_type"),
+        ({"model_type": "/x"}, "no language model of the family '/x'"),
+        ({"model_type": "**"}, "no language model of the family"),
+        ({"hidden_size": "64"}, 'config.json: hidden_size is "64", not a whole number'),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0, not a whole number"),
+        ({"vocab_size": True}, "vocab_size is true, not a whole number"),
+        ([1, 2], "config.json does not say a model_type"),
+        (b"[" * 5000, "config.json is not JSON"),
+        (b"\xff\xfe", "config.json is not JSON"),
+    ],
+)
+def test_a_config_that_is_not_right_is_told(changes: Any, expected: str, folder: Path) -> None:
+    file = folder / "config.json"
+    if isinstance(changes, dict):
+        changes = {**json.loads(file.read_text()), **changes}
+    file.write_bytes(changes if isinstance(changes, bytes) else json.dumps(changes).encode())
+    with pytest.raises(UserError) as raised:
+        architecture(Model(name=str(folder)))
+    assert expected in raised.value.show()
+    assert str(folder) in raised.value.show()
+
+
+def test_layers_of_different_widths_are_not_known(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("intermediate_size", "hidden_size"):
+        (folder / "config.json").write_text(json.dumps({**config, key: [64, 32]}))
+        assert architecture(Model(name=str(folder))) is None
+
+
+HEADERS = (
+    '{"a": {"dtype": "F32", "shape": [-2]}}',
+    '{"a": {"dtype": "F32"}}',
+    '{"a": 5}',
+    '{"a": {"dtype": [1], "shape": ["x"]}}',
+    '{"a": ' + "[" * 5000,
+)
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_damaged_header_means_not_known(header: str, folder: Path) -> None:
+    whole = architecture(Model(name=str(folder)))
+    assert whole is not None
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    assert weights.sizes(folder) == {}
+    found = architecture(Model(name=str(folder)))
+    assert found is not None
+    assert (found.hidden_size, found.num_parameters) == (whole.hidden_size, None)
+
+
+@pytest.mark.parametrize("index", [5, {"weight_map": 5}, {"weight_map": {"a": 5}}, {"weight_map": {"a": "../x"}}])
+def test_a_damaged_index_means_not_known(index: Any, folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weights.sizes(folder) == {}
+    assert not files._fetched(folder, with_code=False)
+    assert architecture(Model(name=str(folder))) is not None
+
+
+def test_a_tokenizer_with_code_of_its_own_is_told_while_planning(folder: Path) -> None:
+    own = {"auto_map": {"AutoTokenizer": ["tokenization_own.OwnTokenizer", None]}, "tokenizer_class": "OwnTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    with pytest.raises(UserError, match="asks for a tokenizer with code of its own"):
+        files.locate(Model(name=str(folder)))
+    for usable in (own | {"tokenizer_class": "GPT2Tokenizer"}, own | {"auto_map": {"AutoProcessor": "a.B"}}):
+        (folder / "tokenizer_config.json").write_text(json.dumps(usable))
+        assert files.locate(Model(name=str(folder))).folder == folder
+    (folder / "tokenizer_config.json").write_text("[1]")
+    with pytest.raises(UserError, match="is not about a tokenizer"):
+        files.locate(Model(name=str(folder)))
+
+
 # code of a model's own -----------------------------------------------------------------------------------------------
 
 MODELING = """
@@ -343,6 +426,16 @@ def test_code_is_not_run_where_transformers_has_the_family(tmp_path: Path) -> No
     assert not files.locate(config.model).own_code
     assert type(loading.load_base(config)).__module__.startswith("transformers.models.llama")
     assert not (tmp_path / "modules").exists()
+
+
+def test_the_same_commit_with_and_without_its_code_is_not_the_same(tmp_path: Path) -> None:
+    in_cache(tmp_path, model_type="llama")
+    hashes = Hashes(tmp_path / "memory.json")
+    found = [
+        gather(STAGES["baseline"], Config(model=model), {"prepare": "ab"}, "", hashes).model
+        for model in (own(trust_remote_code=None), own())
+    ]
+    assert found == [COMMIT, f"{COMMIT} with its own code"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from sft_runner.config.run import Run
 from sft_runner.config.schema import Lora
 from sft_runner.errors import UserError, UserErrors
 from sft_runner.method import method_of
+from sft_runner.planning import plan
+
+QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +158,40 @@ def test_coarser_weights_are_an_approximation() -> None:
     assert "hardware.trained_dtype" in approximated(load("recipe=code", "hardware.trained_dtype=bfloat16"))
 
 
+@pytest.mark.parametrize("word", ["train.learning_rate=0", "train.learning_rate=-1e-4", "lora.lora_alpha=0",
+    "train.max_hours=0", "train.max_steps=0", "train.max_steps=-2"])  # fmt: skip
+def test_values_that_cannot_be_meant(word: str) -> None:
+    with pytest.raises(UserError, match=word.partition("=")[0]):
+        load("recipe=code", word)
+
+
+def test_a_preset_without_a_name_has_that_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "hardware").mkdir(parents=True)
+    (tmp_path / "conf" / "hardware" / "mybox.yaml").write_text("memory_gb: 8\n")
+    run = load("recipe=code", "hardware=mybox")
+    assert run.config.hardware.name == "mybox"
+    assert reasons(run)["quantization.bits"] == "hardware=mybox"
+
+
+def test_what_the_command_line_said_is_not_the_presets() -> None:
+    run = load("recipe=code", "hardware=rtx3060", "hardware.optim=adamw_torch_fused")
+    assert reasons(run)["hardware.optim"] == "command line"
+    assert reasons(run)["hardware.dtype"] == "hardware=rtx3060"
+
+
+def test_a_shipped_models_hub_id_has_its_architecture() -> None:
+    by_file, by_id = load("recipe=quickstart", "model=qwen2.5-0.5b"), load("recipe=quickstart", f"model.name={QWEN}")
+    assert by_id.config.model == by_file.config.model
+    assert load("recipe=quickstart", "model.name=no/such").config.model.architecture == {}
+
+
+def test_missing_data_is_told_with_other_mistakes_or_by_planning() -> None:
+    with pytest.raises(UserErrors, match=r"data\.path"):
+        load("recipe=qa", "method=full", "quantization.bits=4")
+    with pytest.raises(UserError, match=r"data\.path"):
+        plan(load("recipe=qa", "hardware=cpu"))
+
+
 CONFLICTS: dict[str, tuple[list[str], str, str]] = {
     "8 bits and full": (["method=full", "quantization.bits=8"], "quantization.bits=8", "method=lora"),
     "LoRA+ and full": (["method=full", "train.loraplus_lr_ratio=16"], "loraplus_lr_ratio", "=null"),
@@ -226,6 +263,28 @@ WARNINGS: dict[str, tuple[list[str], str]] = {
         "recipe 'pinned' pins train.learning_rate=5e-5 for method=lora; method=full learns at 1e-5 by default: add "
         "train.learning_rate=null to take it",
     ),
+    "pinned, and DoRA by a setting": (
+        ["recipe=pinned", "lora.use_dora=true"],
+        "recipe 'pinned' pins train.learning_rate=5e-5 for method=lora; method=dora learns at 2e-4",
+    ),
+    "pinned, and full by a setting": (["recipe=pinned", "adapter=none"], "method=full learns at 1e-5 by default"),
+    "pinned over the rate of an own method": (
+        ["recipe=pinned", "method=slow"],
+        "method=slow learns at 3e-5 by default: add train.learning_rate=3e-5 to take it",
+    ),
+    "a method without effect": (
+        ["recipe=whole", "method=lora"],
+        "recipe 'whole' sets adapter=none, quantization.bits=none, which beats method=lora: this run is full; add "
+        "adapter=lora quantization.bits=auto",
+    ),
+    "DoRA over QLoRA": (
+        ["recipe=dora", "method=qlora"],
+        "recipe 'dora' sets lora.use_dora=true, which beats method=qlora",
+    ),
+    "4 bits over LoRA": (["recipe=bits", "method=lora"], "sets quantization.bits=4, which beats method=lora"),
+    "a threshold for nothing": (["recipe=code", "train.early_stopping.min_delta=0.1"], "patience is not set"),
+    "a metric for nothing": (["recipe=code", "train.early_stopping.metric=exact_match"], "patience is not set"),
+    "a commit of a folder": (["recipe=quickstart", "model.revision=main"], "model.revision without effect"),
     "pinned by its parent, for DoRA": (
         ["recipe=child", "method=qlora"],
         "recipe 'child' pins train.learning_rate=5e-5",
@@ -236,6 +295,19 @@ SILENT: dict[str, list[str]] = {
     "a rate on the command line": ["recipe=pinned", "method=lora_plus", "train.learning_rate=2e-5"],
     "the method's own rate": ["recipe=pinned", "method=full", "train.learning_rate=null"],
     "a tiny model": ["recipe=quickstart", "method=full"],
+    "a recipe that is full by its settings": ["recipe=whole", "method=full"],
+    "a method by settings, over the recipe's": [
+        "recipe=whole",
+        "method=lora",
+        "adapter=lora",
+        "quantization.bits=auto",
+    ],
+    "the preset's bits": ["recipe=pinned", "hardware=minimal", "method=lora"],
+    "a metric for the best step": [
+        "recipe=code",
+        "train.early_stopping.metric=loss",
+        "train.load_best_model_at_end=true",
+    ],
     "a pinned rate that is the method's": ["recipe=pinned", "method=lora_plus"],
 }
 
@@ -244,6 +316,14 @@ SILENT: dict[str, list[str]] = {
 def _pinned(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "pinned.yaml").write_text("defaults: [code, _self_]\ntrain: {learning_rate: 5e-5}\n")
+    for name, text in (
+        ("whole", "defaults: [code, _self_]\nadapter: none\nquantization: {bits: none}\n"),
+        ("dora", "defaults: [code, _self_]\nlora: {use_dora: true}\n"),
+        ("bits", "defaults: [code, _self_]\nquantization: {bits: '4'}\n"),
+    ):
+        (tmp_path / "recipes" / f"{name}.yaml").write_text(text)
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "slow.yaml").write_text("# @package _global_\ntrain: {learning_rate: 3e-5}\n")
     (tmp_path / "recipes" / "child.yaml").write_text("defaults: [pinned, override /method: dora, _self_]\n")
 
 
@@ -266,13 +346,81 @@ def test_what_is_no_doubt(words: list[str]) -> None:
 
 def test_an_adapter_that_is_trained_further_gives_its_shape(tmp_path: Path) -> None:
     values: dict[str, Any] = {"peft_type": "LORA", "r": 6, "lora_alpha": 9, "target_modules": ["v_proj", "q_proj"]}
+    values |= {"use_dora": True, "use_rslora": True}
     (tmp_path / "earlier").mkdir()
     (tmp_path / "earlier" / "adapter_config.json").write_text(json.dumps(values))
     (tmp_path / "earlier" / "adapter_model.safetensors").write_bytes(b"")
     run = load("recipe=quickstart", "hardware=cpu", "train.continue_from=earlier")
     assert (run.config.lora.r, run.config.lora.lora_alpha) == (6, 9)
     assert run.config.lora.target_modules == ["q_proj", "v_proj"]
+    assert run.config.lora.use_dora
+    assert run.config.lora.use_rslora
+    assert not load("recipe=quickstart", "train.continue_from=earlier", "lora.use_dora=false").config.lora.use_dora
     assert reasons(run)["lora.r"] == "the adapter of train.continue_from"
     assert (
         load("recipe=quickstart", "train.continue_from=earlier", "lora.r=8").config.lora.r == 8
     )  # planning refuses it
+
+
+# --- what is told before anything runs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["hardware.optim=adamw_tor"], "hardware.optim: 'adamw_tor' does not exist\n  did you mean 'adamw_torch'?"),
+        (["train.lr_scheduler_type=cosin"], "did you mean 'cosine'?"),
+        (["hardware.attn_implementation=flash_attn_2"], "did you mean 'flash_attention_2'?"),
+        (["lora.lora_dropout=1"], "lora.lora_dropout=1.0 is too large"),
+        (["hardware.max_length=4"], "hardware.max_length=4 is too small"),
+        (["hardware.memory_gb=-1"], "hardware.memory_gb=-1.0 is too small"),
+        (["train.logging_steps=0"], "nothing would be reported"),
+        (["train.save_steps=2.5"], "train.save_steps=2.5 is no number of steps"),
+        (["train.eval_steps=1.5"], "train.eval_steps=1.5 is no number of steps"),
+        (
+            ["lora.target_modules=[q_prj]"],
+            "lora.target_modules: module 'q_prj' does not exist\n  did you mean 'q_proj'?",
+        ),
+        (["lora.target_modules=[q_proj,lm_head]"], "'lm_head' is the output head"),
+        (["lora.target_modules=[all-linear,q_proj]"], "all-linear does not go with other names"),
+        (["tracking.mlflow.uri='http://host/?token=x'"], "a part after '?'"),
+        (["tracking.mlflow.uri='http://me:secret@host/'"], "a name or a password"),
+    ],
+)
+def test_what_cannot_run_is_told_before(words: list[str], expected: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load("recipe=quickstart", "hardware=cpu", *words)
+    assert expected in raised.value.show()
+    assert "token=x" not in raised.value.show()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["hardware.optim=lion_8bit", "train.lr_scheduler_type=warmup_stable_decay"],
+        ["hardware.attn_implementation=flex_attention"],
+        ["lora.target_modules=[embed_tokens,self_attn.q_proj,down_proj]"],
+        ["model=olmoe-1b-7b", "lora.target_modules=[q_proj,gate_proj,up_proj]"],
+        ["model=gemma3-4b", "lora.target_modules=[fc1]"],  # of the part that sees, whose names are not known
+        ["train.save_steps=3", "train.logging_steps=0.5"],
+    ],
+)
+def test_names_that_exist_pass(words: list[str]) -> None:
+    assert load("recipe=quickstart", "hardware=cpu", *words)
+
+
+def test_rows_longer_than_the_model_was_made_for_are_doubted() -> None:
+    longer = load("recipe=code", "hardware=cpu", "model=smollm2-135m", "data.max_length=9000").warnings
+    assert any("data.max_length=9000 is more than the 8192 positions" in warning for warning in longer)
+    assert load("recipe=code", "hardware=cpu", "model=smollm2-135m", "data.max_length=8192").warnings == ()
+
+
+@pytest.mark.parametrize("where", ["recipes/mine.yaml", "conf/method/mine.yaml"])
+def test_a_rate_may_be_an_interpolation(where: str, tmp_path: Path) -> None:
+    file = tmp_path / where
+    file.parent.mkdir(parents=True)
+    begin = "defaults: [code, _self_]\n" if where.startswith("recipes") else "# @package _global_\n"
+    file.write_text(begin + "train: {learning_rate: '${merge.tolerance}'}\n")
+    words = ("recipe=mine", "method=dora") if where.startswith("recipes") else ("recipe=code", "method=mine")
+    sources.recipes.cache_clear()
+    assert load(*words, "hardware=cpu", "merge.tolerance=2e-4").config.train.learning_rate == 2e-4

@@ -5,10 +5,14 @@ from platform import node
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from filelock import FileLock
 
+from sft_runner import load, planning, runner, screen
 from sft_runner.disk import read_json, write_json
-from sft_runner.runs import interrupted, orphans
+from sft_runner.errors import MachineError
+from sft_runner.runs import RunFolder, interrupted, orphans
+from sft_runner.tracking.safe import masked
 
 
 def run(output_dir: Path, time: str, **values: Any) -> Path:
@@ -65,3 +69,43 @@ def test_a_plan_goes_on_from_the_newest_run_that_left_its_stage(tmp_path: Path) 
     assert interrupted(plan(tmp_path, prepare="cached", train="resume")) == "dates/2"
     assert interrupted(plan(tmp_path, prepare="cached", train="run")) is None
     assert interrupted(plan(tmp_path / "new", train="resume")) is None
+
+
+def made(tmp_path: Path, *words: str) -> planning.Plan:
+    return planning.plan(load("recipe=quickstart", "hardware=cpu", f"output_dir={tmp_path}", *words))
+
+
+def test_who_is_told_hears_nothing_of_who_is_told(tmp_path: Path) -> None:
+    asked = made(tmp_path, "lora.r=4", "tracking.mlflow.uri=http://host/")
+    told = runner._info(asked, RunFolder(asked), None).tags["sft.overrides"]
+    assert "lora.r=4" in told
+    assert "tracking" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("uri=http://me:secret@host/a", "uri=http://***@host/a"),
+        ("uri=http://host/?token=secret", "uri=http://host/?***"),
+        ("'http://host/a?token=secret' failed", "'http://host/a?***' failed"),
+        ("lora.r=4", "lora.r=4"),
+    ],
+)
+def test_addresses_are_shown_without_their_secrets(text: str, expected: str) -> None:
+    assert masked(text) == expected
+
+
+def test_what_a_tracker_lacks_is_told_before_there_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(MachineError, match="no key"):
+        runner.record(made(tmp_path, "tracking=[wandb]"), "sweep")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_with_code_of_its_own_is_not_offered_to_be_merged(tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    trusted = (f"model.revision={commit}", f"model.trust_remote_code=someone/own@{commit}")
+    for words, offered in (((), True), (trusted, False)):
+        asked = made(tmp_path, "stage=evaluate", "model.name=someone/own", *words)
+        hints = screen.hints(asked, runner.Outcome("completed", None))
+        assert any("merges and serves" in line for line in hints) is offered

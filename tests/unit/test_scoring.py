@@ -20,7 +20,7 @@ from random_models import (
     write_prepared,
     write_rows,
 )
-from sft_runner.errors import DataError, StageFailed, UnknownName
+from sft_runner.errors import DataError, MachineError, StageFailed, UnknownName
 from sft_runner.model import scoring
 from sft_runner.model.rows import batches, held_out
 from sft_runner.stages import metrics
@@ -99,6 +99,57 @@ def test_batches_are_long_first_and_bounded() -> None:
     assert list(batches(lengths, starts, 2, 1000)) == [[1, 2], [3, 0], [4]]
     # row 1 alone has more positions than allowed, rows 2 and 3 have 2 * (30 - 20), with row 0 they would have 3 * 22
     assert list(batches(lengths, starts, 9, 30)) == [[1], [2, 3], [0, 4]]
+
+
+def narrow(model: Any, most: int, error: Exception) -> Any:
+    """The model, with memory for `most` rows at once."""
+
+    def refuse(_: Any, inputs: Any, named: Any) -> None:
+        if len(named["input_ids"]) > most:
+            raise error
+
+    model.register_forward_pre_hook(refuse, with_kwargs=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["card", "cpu", "python"],
+)
+def test_where_memory_runs_out_fewer_rows_are_scored_at_once(error: Exception) -> None:
+    rows, reports = make_rows(PAIRS), Reports()
+    expected = score(random_model(), rows, ("exact_match",), size=16)
+    found = scoring.score(narrow(random_model(), 3, error), tokenizer(), rows, ("exact_match",), 12, 16, reports)
+    assert [event["message"] for event in reports if "held-out" in event["message"]] == [
+        f"out of memory at held-out rows: scores {size} at once" for size in (8, 4, 2, 8, 4, 2)
+    ]
+    assert [event["step"] for event in reports if event["message"] == "loss"] == [*range(2, 21, 2)]
+    assert [row["answer"] for row in found.predictions] == [row["answer"] for row in expected.predictions]
+    for one, other in zip(found.predictions, expected.predictions, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("names", "remedy"), [((), "data.max_length"), (("exact_match",), "evaluate.max_new_tokens")])
+def test_one_row_that_does_not_fit(names: tuple[str, ...], remedy: str) -> None:
+    model = random_model()
+    if names:
+        model.generate = lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.\npages"))
+    else:
+        narrow(model, 0, torch.OutOfMemoryError("CUDA out of memory.\npages"))
+    with pytest.raises(MachineError, match="out of memory while scoring held-out rows: CUDA out of memory.$") as raised:
+        score(model, make_rows(PAIRS[:3]), names)
+    assert remedy in raised.value.hint
+    assert "quantization.bits=4" in raised.value.hint
+
+
+def test_another_error_is_not_taken_for_missing_memory() -> None:
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        score(narrow(random_model(), 3, RuntimeError("CUDA error: an illegal memory access")), make_rows(PAIRS))
 
 
 @pytest.mark.parametrize("size", [1, 7])

@@ -67,6 +67,7 @@ def test_a_misspelt_field() -> None:
         ("resume_from_checkpoint", "not needed: the same command resumes"),
         ("packing", "use train.packing"),
         ("padding_free", "use train.packing, whose passes have no padding with flash attention"),
+        ("pad_to_multiple_of", "use train.packing, which makes passes as long as their longest row"),
         ("eval_packing", "use train.eval_steps, which looks at held-out rows with the code of the evaluate stage"),
         ("trust_remote_code", "not supported: code of a model's own is never run"),
         ("push_to_hub", "not supported: nothing is uploaded"),

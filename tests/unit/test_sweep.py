@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_runner import sweep
+from sft_runner import screen, sweep
 from sft_runner.sweep import Job
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -83,6 +83,16 @@ def test_table_names_the_job_where_nothing_differs_and_loss_once() -> None:
     assert header.split("  ")[:2] == ["rank", "job"]
     assert header.count("tuned loss") == 1
     assert row.split()[:2] == ["1", "0"]
+
+
+def test_jobs_without_a_score_have_no_rank(tmp_path: Path) -> None:
+    """As after `stage=train`."""
+    for number in range(2):
+        sweep.write(tmp_path, Job(number, [f"lora.r={number + 1}"], "completed", {"train.loss": 0.1}))
+    shown = screen.ranking(tmp_path, "exact_match")
+    assert "not ranked" in shown
+    assert "next:" not in shown
+    assert all(line.split()[0] == "-" for line in shown.splitlines() if line.endswith("completed"))
 
 
 def test_json_is_ranked(tmp_path: Path) -> None:

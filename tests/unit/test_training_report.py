@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sft_runner.config.schema import Config, Hardware, Lora, Model, Quantization, Train
+from sft_runner.config.schema import Config, EarlyStopping, Hardware, Lora, Model, Quantization, Train
 from sft_runner.cost.memory import training_memory
 from sft_runner.hardware import GB
 from sft_runner.model.architecture import architecture
@@ -83,8 +83,8 @@ def test_it_says_what_was_measured(tmp_path: Path) -> None:
     planned = training_memory(config(), arch, 4, "none", config().data.max_length)
     text = said((tmp_path / "report.html").read_text())
     for part in (
-        "0.0316 training loss",
-        "0.0900 held-out loss, lowest, at step 20",
+        "0.0316 training loss before step 20",
+        "0.0900 held-out loss at step 20",
         "95 optimizer steps",
         "4,321 tokens a second",
         "1,000,000 of 100,000,000 (1.0 %)",
@@ -101,6 +101,22 @@ def test_it_says_what_was_measured(tmp_path: Path) -> None:
     ):
         assert part in text
     assert text.index("it began") < text.index("it ended")
+
+
+def test_it_shows_what_is_watched(tmp_path: Path) -> None:
+    looks = [entry | {"eval_exact_match": entry["step"] / 100} for entry in LOOKS]
+    asked = Train(learning_rate=2e-4, early_stopping=EarlyStopping(metric="exact_match"))
+    facts = FACTS | {"kept_step": 60, "mfu": 41.0, "looks_seconds": 61.0}
+    write(tmp_path, config(train=asked), facts, LOGGED, looks, [])
+    text = said((tmp_path / "report.html").read_text())
+    for part in (
+        "0.1367 held-out loss at step 60",
+        "60.0 % held-out exact match at step 60",
+        "60 0.0500 0.1367 60.0 %",
+    ):
+        assert part in text
+    assert "41.0 %, counted as if all weights trained" in text
+    assert "of which looks 1:01" in text
 
 
 def test_the_picture_has_axes_with_units_and_marks(tmp_path: Path) -> None:

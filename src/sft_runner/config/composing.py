@@ -1,19 +1,23 @@
 """Hydra in, a settled run out: for the command line's jobs and for `load` from Python."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sft_runner.config.mistakes import in_overrides, in_recipe
+from sft_runner.config.file_mistakes import in_choice_file, in_recipe
+from sft_runner.config.mistakes import in_overrides
 from sft_runner.config.rules import settle
 from sft_runner.config.run import Run
-from sft_runner.config.sources import recipes, register, warn_of_broken
+from sft_runner.config.sources import ConfigFile, choice, group_of, groups, recipes, register, warn_of_broken
 from sft_runner.errors import UnknownName, UserError, raise_all
 
 
@@ -22,6 +26,24 @@ def load(*overrides: str) -> Run:
     recipes.cache_clear()  # a notebook may have written one since
     register.cache_clear()
     check(overrides)
+    return of_words(overrides)
+
+
+def jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The words of each job of a sweep; empty where only Hydra can tell them, as with another sweeper."""
+    if any(text.lstrip("+").startswith("hydra") for text in overrides):
+        return []
+    try:
+        batches: list[list[list[str]]] = BasicSweeper.split_arguments(
+            OverridesParser.create().parse_overrides(list(overrides)), None
+        )
+    except (HydraException, ValueError):
+        return []  # a glob, for one
+    return batches[0]
+
+
+def of_words(overrides: Sequence[str]) -> Run:
+    """A settled run from words that were checked. Raises `UserError`."""
     register()
     GlobalHydra.instance().clear()
     with initialize(version_base="1.3", config_path=None):
@@ -40,14 +62,11 @@ def from_hydra(composed: DictConfig) -> Run:
     return _settled(composed, OmegaConf.to_container(hydra.runtime.choices), hydra.overrides.task)
 
 
-def check(overrides: Sequence[str]) -> None:
-    """Find all mistakes of a command line and of the recipes that it names. Raises `UserError`."""
-    errors = in_overrides(overrides)
-    known = recipes()
-    asked = [name for text in overrides if text.startswith("recipe=") for name in text[7:].split(",")]
-    for name in _with_parents(asked):
-        if name in known:
-            errors += in_recipe(known[name])
+def check(overrides: Sequence[str], sweep: bool = False) -> None:
+    """Find all mistakes of a command line and of the files that it names. Raises `UserError`."""
+    errors = in_overrides(overrides, sweep)
+    for group, file in _files(overrides):
+        errors += in_recipe(file) if group == "recipe" else in_choice_file(group, file)
     raise_all(errors)
     warn_of_broken()
 
@@ -70,14 +89,40 @@ def _settled(composed: DictConfig, choices: Any, overrides: Sequence[str]) -> Ru
     return settle(composed, choices, tuple(overrides))
 
 
-def _with_parents(names: list[str]) -> list[str]:
-    """Recipes and those that they extend through `defaults: [other]`."""
-    known, found, queue = recipes(), [], list(names)
+def _files(overrides: Sequence[str]) -> Iterator[tuple[str, ConfigFile]]:
+    """The recipes and the files of choices behind a command line, those that they extend too, each with its group."""
+    said = [text.lstrip("+~").partition("=") for text in overrides]
+    named = {group: re.findall(r"[^\[\],\s]+", names) for group, _, names in said if group in groups()}
+    chosen = _choices(choice("", "sft"))
+    for recipe in reversed(_extended("recipe", named.pop("recipe", []))):
+        yield "recipe", recipe
+        chosen |= _choices(recipe)
+    for group, names in (chosen | named).items():
+        for file in _extended(group, names):
+            yield "" if group == "local" else group, file  # this machine's own settings are of any part
+
+
+def _choices(file: ConfigFile | None) -> dict[str, list[str]]:
+    """Group -> names that a recipe, or conf/sft.yaml, chooses in its `defaults:`."""
+    found: dict[str, list[str]] = {}
+    for entry in _defaults(file) if file else ():
+        for key, names in entry.items() if isinstance(entry, dict) else ():
+            found[group_of(str(key))] = [str(name) for name in (names if isinstance(names, list) else [names])]
+    return found
+
+
+def _extended(group: str, names: Sequence[str]) -> list[ConfigFile]:
+    """The files of these choices, and of those that they extend through `defaults: [other]`."""
+    found: dict[str, ConfigFile] = {}
+    queue = list(names)
     while queue:
         name = queue.pop(0)
-        if name in found or name not in known:
-            continue
-        found.append(name)
-        entries = (known[name].values or {}).get("defaults") or []
-        queue += [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
-    return found
+        if name not in found and (file := choice(group, name)):
+            found[name] = file
+            queue += [entry for entry in _defaults(file) if isinstance(entry, str) and entry != "_self_"]
+    return list(found.values())
+
+
+def _defaults(file: ConfigFile) -> list[Any]:
+    entries = (file.values or {}).get("defaults")
+    return entries if isinstance(entries, list) else []

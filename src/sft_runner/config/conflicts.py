@@ -3,10 +3,12 @@
 import ipaddress
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sft_runner.config.schema import Config, flatten
+from sft_runner.config import installed
+from sft_runner.config.schema import Config, Lora, flatten
 from sft_runner.config.sft_fields import check_extra
+from sft_runner.cost.parameters import ALL_LINEAR, EXACT, adapter_shapes, matrices_of, parameters
 from sft_runner.data.selection import KINDS
 from sft_runner.errors import UnknownName, UserError
 from sft_runner.model import remote_code
@@ -28,8 +30,21 @@ def of_values(config: Config) -> Iterator[UserError]:
             yield UnknownName(key, str(value), marks["choices"])
         if isinstance(value, float) and not math.isfinite(value):
             yield UserError(f"{key}={value} is not a finite number", "give a number such as 2e-4")
+        elif "above" in marks and value <= marks["above"]:
+            yield UserError(f"{key}={value:g} is too small", f"give a number above {marks['above']}")
         elif "at_least" in marks and value < marks["at_least"]:
             yield UserError(f"{key}={value} is too small", f"the smallest value is {marks['at_least']}")
+        elif "below" in marks and value >= marks["below"]:
+            yield UserError(f"{key}={value} is too large", f"give a number below {marks['below']}")
+    for key, steps in (
+        ("train.logging_steps", config.train.logging_steps),
+        ("train.save_steps", config.train.save_steps),
+        ("train.eval_steps", config.train.eval_steps),
+    ):
+        if steps is not None and steps > 1 and steps % 1:
+            yield UserError(f"{key}={steps:g} is no number of steps", "give a whole number, or a share of all below 1")
+    if config.train.logging_steps == 0:
+        yield UserError("train.logging_steps=0: nothing would be reported", "give 1, or a larger number of steps")
 
 
 def between_values(config: Config) -> Iterator[UserError]:
@@ -41,6 +56,7 @@ def between_values(config: Config) -> Iterator[UserError]:
     yield from _precision(config)
     yield from _training(config)
     yield from check_extra(config.train.extra)
+    yield from installed.unknown(config)
     yield from remote_code.limits(config)
     if not _loopback(config.serve.host):
         yield UserError(
@@ -49,6 +65,16 @@ def between_values(config: Config) -> Iterator[UserError]:
     if "@" in (config.tracking.mlflow.uri or ""):
         hint = "put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         yield UserError("tracking.mlflow.uri holds a name or a password, which would be written into files", hint)
+    elif {"?", "#"} & set(config.tracking.mlflow.uri or ""):
+        hint = "put a token into MLFLOW_TRACKING_TOKEN, or the whole address into MLFLOW_TRACKING_URI"
+        yield UserError("tracking.mlflow.uri has a part after '?' or '#', which would be written into files", hint)
+
+
+def nothing_to_learn(config: Config) -> Iterator[UserError]:
+    """That no data is named; planning tells it, beside a model that does not fit."""
+    if not config.data.path and not config.data.sources:
+        hint = "give a file with data.path=FILE, or begin with recipe=quickstart, which needs none"
+        yield UserError("data.path is not set: there is nothing to learn from", hint)
 
 
 def shape(config: Config) -> Architecture | None:
@@ -69,9 +95,6 @@ def _data(config: Config) -> Iterator[UserError]:
     if data.mixed and data.format != "auto":
         hint = "leave data.format=auto, so that each row is read by its own columns"
         yield UserError(f"data.mixed=true does not go with data.format={data.format}", hint)
-    if not data.path and not data.sources:
-        hint = "give a file with data.path=FILE, or begin with recipe=quickstart, which needs none"
-        yield UserError("data.path is not set: there is nothing to learn from", hint)
 
 
 def _names(config: Config) -> Iterator[UserError]:
@@ -127,12 +150,13 @@ def _adapter(config: Config) -> Iterator[UserError]:
     if config.adapter == "none":
         return
     if not lora.target_modules and not lora.target_parameters:
-        yield UserError("lora.target_modules is empty: nothing would be trained", "use [all-linear]")
+        yield UserError("lora.target_modules is empty: nothing would be trained", f"use [{ALL_LINEAR}]")
     if lora.init_lora_weights == "orthogonal" and (lora.r or 0) % 2:
         hint = f"use lora.r={(lora.r or 0) + 1}, or lora.init_lora_weights=default"
         yield UserError(f"lora.init_lora_weights=orthogonal needs an even rank, lora.r is {lora.r}", hint)
     known = shape(config)
-    everything = lora.target_modules == ["all-linear"] and known is not None and known.is_moe
+    yield from _targets(lora.target_modules, known)
+    everything = lora.target_modules == [ALL_LINEAR] and known is not None and known.is_moe
     if lora.target_parameters or everything:
         for key, unusual, usual in (
             ("lora.use_dora", lora.use_dora, "false"),
@@ -144,8 +168,24 @@ def _adapter(config: Config) -> Iterator[UserError]:
                     "lora.target_modules=[q_proj,k_proj,v_proj,o_proj]" if everything else "lora.target_parameters=[]"
                 )
                 hint = f"use {key}={usual}, or leave the experts frozen: {other}"
-                what = "experts, which all-linear reaches" if everything else "lora.target_parameters"
+                what = f"experts, which {ALL_LINEAR} reaches" if everything else "lora.target_parameters"
                 yield UserError(f"{key} does not go with {what}: PEFT has it for linear layers only", hint)
+
+
+def _targets(targets: Sequence[str], known: Architecture | None) -> Iterator[UserError]:
+    """Modules that no adapter can stand beside; of a family that is not known exactly, training tells."""
+    if ALL_LINEAR in targets and len(targets) > 1:
+        hint = f"use lora.target_modules=[{ALL_LINEAR}], or name all modules"
+        yield UserError(f"lora.target_modules: {ALL_LINEAR} does not go with other names", hint)
+        return
+    exact = known is not None and known.model_type in EXACT and not parameters(known).other
+    for target in targets if targets != [ALL_LINEAR] else ():
+        if target.rpartition(".")[2] == "lm_head":
+            what = "is the output head, whose adapter TRL's fused loss would not train"
+            yield UserError(f"lora.target_modules: '{target}' {what}", f"leave it out; {ALL_LINEAR} does")
+        elif known and exact and not adapter_shapes(Lora(r=1, target_modules=[target]), known):
+            names = {matrix.path.rpartition(".")[2] for matrix in matrices_of(known) if not matrix.experts}
+            yield UnknownName("module", target, {*names, ALL_LINEAR}, "lora.target_modules: ")
 
 
 def _precision(config: Config) -> Iterator[UserError]:
@@ -161,7 +201,10 @@ def _precision(config: Config) -> Iterator[UserError]:
 
 def _training(config: Config) -> Iterator[UserError]:
     train, data = config.train, config.data
-    if train.num_train_epochs == 0 and train.max_steps <= 0:
+    if train.max_steps == 0:
+        hint = "set it, or leave train.max_steps=-1 and set train.num_train_epochs"
+        yield UserError("train.max_steps=0: nothing would be trained", hint)
+    if train.num_train_epochs == 0 and train.max_steps < 0:
         yield UserError("train.num_train_epochs=0: nothing would be trained", "set it, or train.max_steps")
     own = [source.get("held_out") or 0 for source in data.sources.values() if isinstance(source, dict)]
     if data.held_out > 0 or any(own):

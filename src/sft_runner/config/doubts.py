@@ -1,24 +1,30 @@
 """What can run as written, but is likely not what was meant: sentences that are shown with the plan."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
+from sft_runner.config import method_doubts
 from sft_runner.config.conflicts import shape
-from sft_runner.config.schema import Config, Lora, flatten
-from sft_runner.config.sources import recipes
-from sft_runner.method import SMALLEST, Method, method_of, number
-
-DEFAULT_METHOD = "lora"
-"""The choice of `method` in conf/sft.yaml."""
+from sft_runner.config.schema import Config, EarlyStopping, Lora, flatten
+from sft_runner.method import SMALLEST, method_of, number
 
 
 def of(asked: Config, settled: Config, recipe: str | None, overrides: Sequence[str]) -> Iterator[str]:
     """The doubts about a run, from its configuration as it was composed and as it was settled."""
     yield from _adapter_without_use(asked)
+    yield from _without_use(asked)
+    yield from method_doubts.without_effect(asked, settled, recipe, overrides)
+    known = shape(settled)
+    if known is not None and 0 < known.max_position_embeddings < settled.data.max_length:
+        yield (
+            f"data.max_length={settled.data.max_length} is more than the {known.max_position_embeddings} positions "
+            f"that {settled.model.name} was made for (max_position_embeddings): "
+            "longer rows teach it what it may never use"
+        )
     if _tiny(settled):
         return  # the evidence for the rates does not cover it
     method = method_of(settled)
-    yield from _pinned_for_another(asked, method, recipe, overrides)
+    yield from method_doubts.pinned(asked, settled, recipe, overrides)
     rate = settled.train.learning_rate or method.learning_rate
     if not method.lowest <= rate <= method.highest:
         side = "above" if rate > method.highest else "below"
@@ -39,37 +45,20 @@ def _adapter_without_use(asked: Config) -> Iterator[str]:
         yield f"{', '.join(given)} without effect: adapter=none (method=full) makes no adapter"
 
 
-def _pinned_for_another(asked: Config, method: Method, recipe: str | None, overrides: Sequence[str]) -> Iterator[str]:
-    """A recipe's learning rate, where the command line takes another method than the recipe was written for."""
-    chosen = next((text.partition("=")[2] for text in overrides if text.startswith("method=")), None)
-    given = any(text.lstrip("+").startswith("train.learning_rate=") for text in overrides)
-    if recipe is None or chosen is None or given:
-        return
-    own, rate = _of_recipe(recipe)
-    if rate is not None and chosen != own and rate == asked.train.learning_rate != method.learning_rate:
-        yield (
-            f"recipe '{recipe}' pins train.learning_rate={number(rate)} for method={own}; method={chosen} learns at "
-            f"{number(method.learning_rate)} by default: add train.learning_rate=null to take it"
-        )
-
-
-def _of_recipe(name: str) -> tuple[str, float | None]:
-    """The method that a recipe chooses and the learning rate that it pins, its parents' where it has none."""
-    method: str | None = None
-    rate: Any = None
-    queue, seen = [name], set[str]()
-    while queue:
-        known = recipes().get(queue.pop(0))
-        values = (known.values if known else None) or {}
-        rate = rate if rate is not None else (values.get("train") or {}).get("learning_rate")
-        for entry in values.get("defaults") or []:
-            if isinstance(entry, str) and entry not in seen:
-                seen.add(entry)
-                queue.append(entry)
-            elif isinstance(entry, dict):
-                chosen = {str(key).split()[-1].lstrip("/"): value for key, value in entry.items()}
-                method = method or chosen.get("method")
-    return method or DEFAULT_METHOD, None if rate is None else float(rate)
+def _without_use(asked: Config) -> Iterator[str]:
+    """Settings that nothing looks at."""
+    train, stopping, usual = asked.train, asked.train.early_stopping, EarlyStopping()
+    looks = train.load_best_model_at_end or bool(train.eval_steps)
+    if stopping.patience is None:
+        unused = [] if stopping.min_delta == usual.min_delta else [f"min_delta={stopping.min_delta:g}"]
+        unused += [] if looks or stopping.metric == usual.metric else [f"metric={stopping.metric}"]
+        if unused:
+            keys = ", ".join(f"train.early_stopping.{key}" for key in unused)
+            yield f"{keys} without effect: nothing stops early, as train.early_stopping.patience is not set"
+    model = asked.model
+    given = [f"model.{key}" for key in ("revision", "trust_remote_code") if getattr(model, key) is not None]
+    if given and (model.name.startswith("embedded:") or Path(model.name).expanduser().is_dir()):
+        yield f"{', '.join(given)} without effect: model.name={model.name} is a folder, which has no commits"
 
 
 def _tiny(config: Config) -> bool:

@@ -34,3 +34,5 @@ class Run:
     """What was filled in, and why."""
     warnings: tuple[str, ...] = ()
     """What may be wrong although it can run, one sentence each."""
+    composed: Config | None = None
+    """What was asked for, its open values still open: from there on the plan tries what else would fit."""

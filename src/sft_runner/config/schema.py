@@ -14,6 +14,11 @@ from sft_runner.config.setting import build, flatten, setting
 
 __all__ = ["FORMATS", "Config", "Data", "Documents", "EarlyStopping", "Train", "build", "flatten", "setting"]
 
+MODES = ("none", "selective", "full")
+"""Ways of activation checkpointing, the fastest first."""
+ALL_LINEAR = "all-linear"
+"""PEFT's word for every linear layer but the output head; of a mixture it takes routers and experts too."""
+
 
 @dataclass
 class Model:
@@ -35,9 +40,9 @@ class Hardware:
 
     name: str = setting("", counts=False)
     """The preset."""
-    chosen: str = setting("", counts=False)
+    chosen: str = setting("", counts=False, found=True)
     """Why `hardware=auto` took this preset."""
-    memory_gb: float = setting(0.0, counts=False)
+    memory_gb: float = setting(0.0, counts=False, at_least=0)
     """Memory of one accelerator in GB (10^9 bytes); 0 means none, the run stays on the CPU."""
     tflops: float = setting(0.0, counts=False, at_least=0)
     """The maker's figure for dense 16-bit matrix products, in 10^12 operations a second; 0: not known."""
@@ -48,7 +53,7 @@ class Hardware:
     `train.batch_size`; with `train.packing` a pass takes as many tokens as they have."""
     per_device_eval_batch_size: int = setting(16, counts=False, at_least=1)
     """Rows scored or generated at once."""
-    activation_checkpointing: str = setting("auto", counts=False, choices=("auto", "none", "selective", "full"))
+    activation_checkpointing: str = setting("auto", counts=False, choices=("auto", *MODES))
     """Recompute activations in the backward pass: `full` is about a third slower and takes far less memory, `selective`
     keeps what attention made; `auto` takes the least that fits."""
     attn_implementation: str | None = setting(None, counts=False)
@@ -64,7 +69,7 @@ class Hardware:
     below a 256th of a weight is lost."""
     optim: str = setting("adamw_torch", approximates=True)
     """Optimizer implementation, in the words of transformers."""
-    max_length: int | None = setting(None, counts=False, approximates=True)
+    max_length: int | None = setting(None, counts=False, at_least=8, approximates=True)
     """Cap on `data.max_length`, in tokens."""
     lora_r: int | None = setting(None, counts=False, approximates=True)
     """Rank where neither the recipe nor the command line sets `lora.r`."""
@@ -76,11 +81,11 @@ class Lora:
 
     r: int | None = setting(None, at_least=1)
     """Rank; open: `hardware.lora_r`, else 8."""
-    lora_alpha: float | None = setting(None)
+    lora_alpha: float | None = setting(None, above=0)
     """Scale; open: `2 * r`, so that a sweep over `r` does not also sweep the scale."""
-    lora_dropout: float = setting(0.0, at_least=0)
+    lora_dropout: float = setting(0.0, at_least=0, below=1)
     """Share of the adapter's inputs dropped in training."""
-    target_modules: list[str] = setting(["all-linear"])
+    target_modules: list[str] = setting([ALL_LINEAR])
     """Names of the modules that get an adapter, or `[all-linear]`."""
     use_dora: bool = setting(False, neutral=False)
     """Learn the magnitude of each weight column apart from its direction."""

@@ -16,17 +16,19 @@ class EarlyStopping:
     """Stop after so many looks without an improvement; open: never."""
     min_delta: float = setting(0.0, neutral=0.0, at_least=0)
     """An improvement is at least so large."""
+    max_new_tokens: int | None = setting(None, neutral=None, at_least=1)
+    """Longest answer at a look, in tokens, where answers are watched; open: `evaluate.max_new_tokens`."""
 
 
 @dataclass
 class Train:
     """The training run, in the words of TRL's `SFTConfig`."""
 
-    learning_rate: float | None = setting(None)
+    learning_rate: float | None = setting(None, above=0)
     """Peak rate; open: the method's."""
     num_train_epochs: float = setting(3.0, at_least=0)
     """Passes over the rows."""
-    max_steps: int = setting(-1, neutral=-1)
+    max_steps: int = setting(-1, neutral=-1, at_least=-1)
     """Stop after so many optimizer steps; -1 leaves it to `num_train_epochs`."""
     batch_size: int = setting(16, at_least=1)
     """Rows for each optimizer step, whatever the machine."""
@@ -63,10 +65,10 @@ class Train:
     """Keep the adapter of the look that was best, not the last one."""
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     """When to stop before the last step."""
-    max_hours: float | None = setting(None, neutral=None, at_least=0)
+    max_hours: float | None = setting(None, neutral=None, above=0)
     """Stop after so many hours of training, attempts together, and keep what was learned."""
     on_divergence: str = setting("stop", neutral="stop", choices=("stop", "keep"))
-    """Where the loss is no longer a number or leaps: `stop` fails the stage, `keep` ends it with the last good
-    checkpoint."""
+    """Where the loss is no longer a number or leaps: `stop` fails the stage, `keep` ends it with the weights of the
+    last good tenth."""
     extra: dict[str, Any] = setting({}, neutral={})
     """Other fields of TRL's `SFTConfig`, passed through."""

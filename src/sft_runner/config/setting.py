@@ -5,6 +5,9 @@ neutral=VALUE       left out of fingerprints while it has this value, so that a 
 counted=FUNCTION    what of the value counts, such as all of it but paths
 choices=(...)       the only values allowed
 at_least=N          the smallest value allowed
+below=N             every value must be smaller
+above=N             every value allowed is larger
+found=True          filled in by the program, nothing to say
 approximates=True   supplied by the hardware preset although it changes what is learned
 """
 

@@ -65,6 +65,7 @@ OWNED: dict[str, str] = {
     "truncation_mode": "data.overlong",
     "packing": "train.packing",
     "packing_strategy": "train.packing, which cuts each step into passes by the lengths of its rows",
+    "pad_to_multiple_of": "train.packing, which makes passes as long as their longest row",
     "padding_free": "train.packing, whose passes have no padding with flash attention",
     "dataset_text_field": _PREPARED,
     "dataset_kwargs": _PREPARED,

@@ -4,6 +4,7 @@
 and so that a broken one stops only the run that asks for it.
 """
 
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +26,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
-class RecipeFile:
-    """A recipe as it lies on disk."""
+class ConfigFile:
+    """A recipe, or the file of a choice in `conf/`, as it lies on disk."""
 
     path: Path
     """Its file."""
@@ -38,8 +39,23 @@ class RecipeFile:
     @property
     def header(self) -> dict[str, str]:
         """The comment at its top: `# goal: ...` and so on."""
-        lines = (line[1:].strip() for line in self.path.read_text(errors="replace").splitlines() if line[:1] == "#")
-        return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines) if value}
+        lines = (line.partition(":") for line in self.comment.splitlines())
+        return {key.strip(): value.strip() for key, _, value in lines if value}
+
+    @property
+    def comment(self) -> str:
+        """The lines that begin with `#`, without it."""
+        lines = self.path.read_text(errors="replace").splitlines()
+        return "\n".join(line[1:].strip() for line in lines if line[:1] == "#")
+
+    def package(self, group: str) -> str:
+        """The part of the configuration that its keys belong to; empty for the whole (`# @package _global_`)."""
+        named = group
+        for line in filter(str.strip, self.path.read_text(errors="replace").splitlines()):
+            if not (header := re.match(r"\s*#\s*@(\w+)\s+(\S+)", line)):
+                break  # Hydra reads no further either
+            named = header[2] if header[1] == "package" else named
+        return {"_group_": group, "_global_": ""}.get(named, named)
 
 
 def folders(name: str) -> list[Path]:
@@ -52,13 +68,33 @@ def folders(name: str) -> list[Path]:
 
 
 @cache
-def recipes() -> dict[str, RecipeFile]:
+def recipes() -> dict[str, ConfigFile]:
     """All recipes by name; of two with one name the user's own is taken."""
-    found: dict[str, RecipeFile] = {}
+    found: dict[str, ConfigFile] = {}
     for folder in folders("recipes"):
         for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, _read(path))
+            found.setdefault(path.stem, read(path))
     return found
+
+
+def choice(group: str, name: str) -> ConfigFile | None:
+    """The file behind `group=name`; of two with one name the user's own is taken."""
+    if group == "recipe":
+        return recipes().get(name)
+    places = (folder / group / f"{name}.yaml" for folder in folders("conf"))
+    return next((read(path) for path in places if path.is_file()), None)
+
+
+def architecture_of(model: str) -> dict[str, Any]:
+    """`model.architecture` of the file in `conf/model` that names this model; empty where there is none."""
+    files = (choice("model", name) for name in options("model"))
+    said = (file.values for file in files if file and file.values and file.values.get("name") == model)
+    return next((dict(values["architecture"]) for values in said if values.get("architecture")), {})
+
+
+def group_of(entry: str) -> str:
+    """The group of a line in `defaults:`, such as `override /method`."""
+    return entry.split()[-1].partition("@")[0].lstrip("/")
 
 
 def options(group: str) -> list[str]:
@@ -102,19 +138,25 @@ def warn_of_broken() -> None:
             print(f"warning: {recipe.error.message}; the recipe is left out", file=sys.stderr)
 
 
-def _read(path: Path) -> RecipeFile:
+def read(path: Path) -> ConfigFile:
+    """The file as it is; what is wrong with its YAML is in `error`."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         hint = "check the indentation, the colons and the quotes there"
-        return RecipeFile(path, None, UserError(f"{shown(path)}, line {line}: not valid YAML: {error.problem}", hint))
+        return ConfigFile(path, None, UserError(f"{shown(path)}, line {line}: not valid YAML: {error.problem}", hint))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return RecipeFile(path, None, UserError(f"{shown(path)}: not valid YAML: {error}", "save it as UTF-8 text"))
+        return ConfigFile(path, None, UserError(f"{shown(path)}: not valid YAML: {error}", "save it as UTF-8 text"))
+    recipe = path.parent.name == "recipes"
+    if values is None and not recipe:
+        values = {}
     if not isinstance(values, dict):
-        hint = "see recipes/quickstart.yaml"
-        return RecipeFile(path, None, UserError(f"{shown(path)}: a recipe is a mapping of keys to values", hint))
-    return RecipeFile(path, values, None)
+        what, example = ("a recipe", "recipes/quickstart.yaml") if recipe else ("this file", "conf/hardware/cpu.yaml")
+        return ConfigFile(
+            path, None, UserError(f"{shown(path)}: {what} is a mapping of keys to values", f"see {example}")
+        )
+    return ConfigFile(path, values, None)
 
 
 def shown(path: Path) -> str:
@@ -124,14 +166,14 @@ def shown(path: Path) -> str:
 
 def _detected_hardware() -> dict[str, Any]:
     """The preset that fits this machine, as the node behind `hardware=auto`."""
-    choice = hardware.detect()
-    for folder in folders("conf"):
-        path = folder / "hardware" / f"{choice.preset}.yaml"
-        if path.is_file():
-            preset = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-            return {**preset, **choice.values, "chosen": choice.reason}
-    hint = "reinstall sft_runner, or choose another preset"
-    raise UserError(f"hardware: the preset '{choice.preset}' is missing", hint)
+    found = hardware.detect()
+    preset = choice("hardware", found.preset)
+    if preset is None:
+        hint = "reinstall sft_runner, or choose another preset"
+        raise UserError(f"hardware: the preset '{found.preset}' is missing", hint)
+    if preset.error:
+        raise preset.error
+    return {"name": found.preset, **(preset.values or {}), **found.values, "chosen": found.reason}
 
 
 def _opened(kind: type[Any]) -> Any:

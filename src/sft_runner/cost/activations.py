@@ -25,6 +25,10 @@ from sft_runner.model.architecture import Architecture
 _FLOAT = 4
 _EAGER = ("gemma2",)
 """Families whose scores are capped, which no fused kernel of torch does."""
+_WINDOWED = ("gemma3", "gemma3_text")
+"""Families with layers whose window is shorter than rows are: `sdpa` is given a mask for them."""
+_SCORE_PASSING = 5.5
+"""Bytes for each score that come and go where attention is `eager`: mostly its gradient in float32."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +47,35 @@ class Layer:
         return self.attention + self.inside
 
 
+def is_eager(config: Config, arch: Architecture) -> bool:
+    """Whether attention keeps its scores."""
+    kernel = config.hardware.attn_implementation
+    return kernel == "eager" or kernel is None and arch.model_type in _EAGER
+
+
+def is_masked(arch: Architecture) -> bool:
+    """Whether layers are given a mask. Training gives none, for padding stands behind the tokens of a row; models with
+    windows make one."""
+    return arch.model_type in _WINDOWED
+
+
 def of_layer(config: Config, arch: Architecture, context: int, masked: bool) -> Layer:
-    """Bytes for each token of rows with `context` tokens; `masked` where rows are padded or hold several documents.
+    """Bytes for each token of rows with `context` tokens; `masked` where attention is given a mask.
 
     With a mask, sdpa repeats keys and values for every query head and keeps the mask as numbers, in every layer.
     """
     size, stream = of_arithmetic(config), of_model(config)
     queries, keys = query_width(arch), key_width(arch)
-    kernel = config.hardware.attn_implementation or ("eager" if arch.model_type in _EAGER else "sdpa")
-    eager, flash = kernel == "eager", "flash" in kernel
-    repeated = eager or masked and not flash
+    eager = is_eager(config, arch)
+    repeated = eager or masked and "flash" not in (config.hardware.attn_implementation or "")
     attention = size * queries + _FLOAT * arch.num_attention_heads
     inside = _norms(config, arch, stream) + _inputs(config, arch, size, stream)
     inside += size * (queries + 2 * (queries if repeated else keys))
     if arch.model_type in FUSED and not repeated:
         inside += size * (queries + keys)  # values are a view of all three
-    if eager:  # scores in float32 and as probabilities, and with a soft cap its tangent
-        caps = 1 if arch.model_type in _EAGER else 0
-        inside += arch.num_attention_heads * context * (_FLOAT + size * (1 + caps))
+    if eager:  # probabilities in float32 and in 16 bits, and with a soft cap its tangent
+        caps = size if arch.model_type in _EAGER else 0
+        inside += arch.num_attention_heads * context * (_FLOAT + (size if size < _FLOAT else 0) + caps)
     elif repeated:
         inside += size * context
     inside += _feed_forward(arch, size)
@@ -112,7 +127,9 @@ def _inputs(config: Config, arch: Architecture, size: int, stream: int) -> int:
             kept_sources[source] = size * width
         if not trains_all(config):
             total += size * rank
-            total += width if config.lora.lora_dropout else 0  # a byte for each value that was dropped or not
+            # each value that was dropped or not: a byte on a card, on the CPU a factor
+            factor = 1 if config.hardware.memory_gb > 0 else of_trained(config)
+            total += factor * width if config.lora.lora_dropout else 0
             total += 2 * size * matrix.outputs if config.lora.use_dora else 0
     if config.quantization.bits == "8" and config.hardware.memory_gb > 0:  # LLM.int8 on a card keeps what goes in
         for matrix in matrices_of(arch):
@@ -123,7 +140,7 @@ def _inputs(config: Config, arch: Architecture, size: int, stream: int) -> int:
 
 def _feed_forward(arch: Architecture, size: int) -> int:
     """Gate, its activation and up, which are multiplied; of a mixture those of the experts that see the token."""
-    if not arch.num_experts:
+    if not arch.is_moe:
         return 3 * size * arch.intermediate_size
     width = arch.moe_intermediate_size or arch.intermediate_size
     return arch.num_experts_per_tok * size * (3 * width + 2 * arch.hidden_size) + 2 * _FLOAT * arch.num_experts
@@ -146,13 +163,16 @@ def _source(matrix: Matrix) -> str:
     return "first norm" if matrix.path.startswith("self_attn") else "second norm"
 
 
-def passing(config: Config, arch: Architecture) -> int:
-    """Bytes for each token that come and go inside a layer, at most: in its feed-forward part.
+def passing(config: Config, arch: Architecture, context: int) -> int:
+    """Bytes for each token that come and go inside a layer, at most: in its feed-forward part, or where attention makes
+    scores of `context` tokens there.
 
     Three of its values in 16 bits, two in float32, and one more in both where PEFT casts what goes into an adapter.
     """
     width = arch.intermediate_size
-    if arch.num_experts:
+    if arch.is_moe:
         width = arch.num_experts_per_tok * (arch.moe_intermediate_size or width)
     casts = not trains_all(config) and of_trained(config) > of_arithmetic(config)
-    return width * (8 if casts or of_arithmetic(config) == _FLOAT else 6)
+    feed_forward = width * (8 if casts or of_arithmetic(config) == _FLOAT else 6)
+    scores = int(_SCORE_PASSING * arch.num_attention_heads * context) if is_eager(config, arch) else 0
+    return max(feed_forward, scores)

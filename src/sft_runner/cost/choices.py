@@ -1,20 +1,81 @@
 """The files of a config group as plain values, for what looks at many choices at once without composing each."""
 
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-import yaml
+from sft_runner.config.schema import Config, Hardware, Model
+from sft_runner.config.sources import folders, read
 
-from sft_runner.config.sources import folders
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_KINDS: dict[str, type[Any]] = {"hardware": Hardware, "model": Model}
+"""What the values of a group are; those of any other group lie anywhere in a `Config`."""
 
 
 @cache
 def choices(group: str) -> dict[str, dict[str, Any]]:
-    """Name -> values of every file of a group; of two with one name the user's own is taken."""
-    found: dict[str, dict[str, Any]] = {}
+    """Name -> values of every file of a group, with those of the files that it extends; of two with one name the
+    user's own is taken.
+
+    A file that Hydra could not compose by itself is left out: only a run that asks for it needs to know why.
+    """
+    files: dict[str, Path] = {}
     for folder in folders("conf"):
         for path in sorted((folder / group).glob("*.yaml")):
-            found.setdefault(path.stem, yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {})
+            files.setdefault(path.stem, path)
+    found = {name: _values(name, files, ()) for name in files}
+    kind = _KINDS.get(group, Config)
+    return {name: built for name, values in found.items() if values is not None and (built := _built(kind, values))}
+
+
+def lay_over(values: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Lay `other` over `values`, part by part."""
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            lay_over(values[key], value)
+        else:
+            values[key] = value
+
+
+def same_keys(whole: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `whole` that has the keys of `keys`; a mapping that is free to have others is taken as it is."""
+    return {
+        key: same_keys(whole[key], value)
+        if isinstance(value, dict) and isinstance(whole[key], dict) and value.keys() <= whole[key].keys()
+        else whole[key]
+        for key, value in keys.items()
+    }
+
+
+def _values(name: str, files: Mapping[str, Path], below: tuple[str, ...]) -> dict[str, Any] | None:
+    """What a file says, laid over the files of its group that its `defaults` name; None where it says more than that.
+
+    `below` are the files that extend this one.
+    """
+    if name not in files or name in below:
+        return None
+    said = read(files[name]).values
+    if said is None:
+        return None
+    parents = said.pop("defaults", None) or []
+    if not isinstance(parents, list) or not all(isinstance(entry, str) for entry in parents):
+        return None
+    found: dict[str, Any] = {}
+    for entry in parents if "_self_" in parents else [*parents, "_self_"]:
+        values = said if entry == "_self_" else _values(entry, files, (*below, name))
+        if values is None:
+            return None
+        lay_over(found, values)
     return found
+
+
+def _built(kind: type[Any], values: dict[str, Any]) -> dict[str, Any] | None:
+    """The values in the types of the schema; None where they do not go with it."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        whole: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(kind), values), resolve=True)
+    except OmegaConfBaseException:
+        return None
+    return same_keys(whole, values)

@@ -25,16 +25,18 @@ class Disk:
     """While training; they are removed at its end."""
     merged: int
     """The merged model."""
+    download: int = 0
+    """The base, where it is not on this machine yet."""
 
     @property
     def most(self) -> int:
         """The most that lies there at once: checkpoints are gone before the merge begins."""
-        return self.trained + max(self.checkpoints, self.merged)
+        return self.download + self.trained + max(self.checkpoints, self.merged)
 
 
-def disk(config: Config, arch: Architecture, merges: bool) -> Disk:
-    """What training and merging write. A checkpoint holds the trained weights and the optimizer's states, and one more
-    than are kept lies there while it is written."""
+def disk(config: Config, arch: Architecture, merges: bool, fetches: bool = False) -> Disk:
+    """What training and merging write, and fetching the base. A checkpoint holds the trained weights and the
+    optimizer's states, and one more than are kept lies there while it is written."""
     trained = trained_values(config, arch) * of_trained(config)
     states = training_memory(config, arch, 1, "full", 1).optimizer
     stored = STORED if BYTES[config.hardware.dtype] == STORED else _stored(arch)
@@ -42,13 +44,23 @@ def disk(config: Config, arch: Architecture, merges: bool) -> Disk:
         trained=parameters(arch).total * stored if trains_all(config) else trained,
         checkpoints=(config.train.save_total_limit + 1) * (trained + states),
         merged=parameters(arch).total * stored if merges else 0,
+        download=parameters(arch).total * stored if fetches else 0,
     )
 
 
 def free(folder: Path) -> int:
     """Free bytes where `folder` is, or will be."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(_there(folder)).free
+
+
+def same_disk(one: Path, other: Path) -> bool:
+    """Whether two folders take their room from the same disk."""
+    return _there(one).stat().st_dev == _there(other).stat().st_dev
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _stored(arch: Architecture) -> int:

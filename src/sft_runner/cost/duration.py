@@ -1,7 +1,9 @@
-"""How long a run takes: from earlier runs on this machine, else from the arithmetic of training, marked as rough."""
+"""How long a run takes: from earlier runs of the same model on this machine, else roughly, from those of other models
+or from the arithmetic of training."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from platform import node
 from typing import Any
 
@@ -25,7 +27,16 @@ class Estimate:
     seconds: float
     """About so many."""
     measured: bool
-    """Whether an earlier run on this machine tells them; else they come from the arithmetic."""
+    """Whether an earlier run of the same model on this machine tells them; else they are rough."""
+    bound: bool = False
+    """Whether it takes at most so many, for rows are not counted yet."""
+
+
+def made_with(config: Config) -> dict[str, str]:
+    """What a stage's time depends on besides its own settings, as manifests hold it under `made_with`."""
+    path = Path(config.model.name).expanduser()
+    model = str(path.resolve()) if path.is_dir() else config.model.name
+    return {"model.name": model, "hardware.name": config.hardware.name}
 
 
 def training_flops(config: Config, arch: Architecture, checkpointing: str) -> float:
@@ -49,22 +60,29 @@ def training_time(
 ) -> Estimate | None:
     """Seconds to train on `tokens`; None where neither an earlier run nor `hardware.tflops` tells.
 
-    Earlier runs count where they ran on this machine in the same precision with the same method; their speed is scaled
-    by the parameters.
+    Earlier runs count where they ran on this machine and preset in the same precision with the same method. The speed
+    of another model is scaled by the parameters, and rough.
     """
-    speed = next((found for manifest in earlier if (found := _speed(config, arch, manifest))), None)
-    if speed:
-        return Estimate(tokens / speed, measured=True)
+    runs = [manifest for manifest in earlier if _is_like(config, manifest)]
+    runs.sort(key=lambda manifest: manifest["made_with"] != made_with(config))  # stable: the newest of each
+    for manifest in runs:
+        if speed := _speed(arch, manifest):
+            return Estimate(tokens / speed, measured=manifest["made_with"] == made_with(config))
     reached = config.hardware.tflops * 1e12 * UTILISATION * (QUANTISED if config.quantization.bits != "none" else 1)
     if not reached:
         return None
     return Estimate(tokens * training_flops(config, arch, checkpointing) / reached, measured=False)
 
 
-def stage_time(earlier: Iterable[_Manifest]) -> Estimate | None:
-    """Seconds of a stage that is not training: what it took last on this machine."""
-    found = next((float(manifest["seconds"]) for manifest in earlier if manifest.get("host") == node()), None)
-    return None if found is None else Estimate(found, measured=True)
+def stage_time(config: Config, settings: _Manifest, earlier: Iterable[_Manifest]) -> Estimate | None:
+    """Seconds of a stage that is not training: what it took on this machine with the same model and preset. With other
+    `settings` (those that it reads) or other data it is rough."""
+    keys = ("config", "data")
+    runs = [one for one in earlier if one.get("host") == node() and one.get("made_with") == made_with(config)]
+    runs.sort(key=lambda one: any(one.get(key) != settings.get(key) for key in keys))  # stable: the newest of each
+    if not runs:
+        return None
+    return Estimate(float(runs[0]["seconds"]), all(runs[0].get(key) == settings.get(key) for key in keys))
 
 
 def told(seconds: float) -> str:
@@ -74,9 +92,9 @@ def told(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _speed(config: Config, arch: Architecture, manifest: _Manifest) -> float | None:
-    """Tokens a second that an earlier training allows to expect for this one."""
-    was, metrics = manifest.get("config", {}), manifest.get("metrics", {})
+def _is_like(config: Config, manifest: _Manifest) -> bool:
+    """Whether an earlier training was one of the same kind on the same machine."""
+    was, made = manifest.get("config", {}), manifest.get("made_with", {})
     same = {
         "hardware.dtype": config.hardware.dtype,
         "quantization.bits": config.quantization.bits,
@@ -84,8 +102,13 @@ def _speed(config: Config, arch: Architecture, manifest: _Manifest) -> float | N
         "lora.use_dora": config.lora.use_dora,
     }
     neutral = {"adapter": "lora", "lora.use_dora": False}
-    if manifest.get("host") != node() or any(was.get(key, neutral.get(key)) != value for key, value in same.items()):
-        return None
+    here = manifest.get("host") == node() and made.get("hardware.name") == config.hardware.name
+    return here and all(was.get(key, neutral.get(key)) == value for key, value in same.items())
+
+
+def _speed(arch: Architecture, manifest: _Manifest) -> float | None:
+    """Tokens a second that an earlier training allows to expect of a model."""
+    metrics = manifest.get("metrics", {})
     try:
         speed = float(metrics["tokens_per_second"]) * float(metrics["total_parameters"])
     except (KeyError, TypeError, ValueError):

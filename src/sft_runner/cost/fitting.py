@@ -6,9 +6,11 @@ Neither changes what is learned: accumulation makes up the rows of a step.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from sft_runner.config.schema import Config
+from sft_runner.config.schema import MODES, Config
+from sft_runner.cost.activations import is_eager
 from sft_runner.cost.memory import Memory, training_memory
 from sft_runner.cost.precision import trains_all
 from sft_runner.hardware import GB
@@ -18,8 +20,6 @@ MARGIN = 0.05
 """Share of a card that is kept free, for what an estimate does not see."""
 ENOUGH = 2048
 """Tokens in a micro-batch that keep a card busy: more checkpointing for larger ones only costs time."""
-MODES = ("none", "selective", "full")
-"""Checkpointing, the fastest first."""
 SHORTEST = 256
 """Row length below which a shorter row is no longer offered."""
 
@@ -40,7 +40,7 @@ def solve(config: Config, arch: Architecture) -> Fitted | None:
     """The best way to feed `config` to its card, or to the machine's memory; None where nothing fits."""
     best: Fitted | None = None
     sizes = sizes_of(config)
-    for mode in modes_of(config):
+    for mode in modes_of(config, arch):
         found = _largest(config, arch, mode, sizes)
         if found is None:
             continue
@@ -53,12 +53,13 @@ def solve(config: Config, arch: Architecture) -> Fitted | None:
 
 def least(config: Config, arch: Architecture) -> Fitted:
     """The way that takes the least memory, whether it fits or not."""
-    mode = modes_of(config)[-1]
+    mode = modes_of(config, arch)[-1]
     return Fitted(1, mode, training_memory(config, arch, 1, mode, config.data.max_length))
 
 
 def remedies(config: Config, arch: Architecture | None) -> list[tuple[str, int | None]]:
-    """What is left to try when memory runs out, and the bytes each would save (None: not known).
+    """What is left to try when memory runs out, and the bytes each would save (None: not known). What saves nothing is
+    left out.
 
     The order is that of what it costs in quality and time, for adapters: quantise, shorter rows, one row at a time,
     checkpointing, a lower rank.
@@ -77,7 +78,9 @@ def remedies(config: Config, arch: Architecture | None) -> list[tuple[str, int |
     if mode != "full":
         tried.append(("hardware.activation_checkpointing=full", takes(config, rows, "full")))
     tried.sort(key=lambda option: option[0].startswith("lora."))
-    return [(words, None if now is None or then is None else now - then) for words, then in tried]
+    if now is None:
+        return [(words, None) for words, _ in tried]
+    return [(words, now - then) for words, then in tried if then is not None and then < now]
 
 
 def single_changes(config: Config) -> Iterator[tuple[str, Config]]:
@@ -109,7 +112,16 @@ def room(config: Config) -> float:
     """Bytes of the card, or on the CPU of the machine's memory."""
     if config.hardware.memory_gb > 0:
         return config.hardware.memory_gb * GB
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return float(machine())
+
+
+def machine(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Bytes of the machine's memory, or what its container may take of them (`limit`, by cgroup v2)."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(limit.read_text()))
+    except (OSError, ValueError):  # no container, or one with `max`
+        return whole
 
 
 def sizes_of(config: Config) -> list[int]:
@@ -119,10 +131,13 @@ def sizes_of(config: Config) -> list[int]:
     return [size for size in range(cap, 0, -1) if rows % size == 0]
 
 
-def modes_of(config: Config) -> tuple[str, ...]:
-    """The ways of checkpointing that are allowed, the fastest first."""
+def modes_of(config: Config, arch: Architecture | None) -> tuple[str, ...]:
+    """The ways of checkpointing that are allowed, the fastest first. Where attention makes scores, `selective` has no
+    kernel's output to keep, and is `full` by another name."""
     asked = config.hardware.activation_checkpointing
-    return MODES if asked == "auto" else (asked,)
+    if asked != "auto":
+        return (asked,)
+    return tuple(mode for mode in MODES if mode != "selective" or arch is None or not is_eager(config, arch))
 
 
 def with_hardware(config: Config, **values: Any) -> Config:

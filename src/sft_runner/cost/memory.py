@@ -47,12 +47,12 @@ class Memory:
 def training_memory(config: Config, arch: Architecture, micro_batch: int, checkpointing: str, length: int) -> Memory:
     """Bytes for `micro_batch` rows of `length` tokens, with `none`, `selective` or `full` checkpointing.
 
-    All tokens are taken to carry loss, and several rows to have a mask, as layers with a sliding window give them one.
+    All tokens are taken to carry loss.
     """
-    tokens, masked = micro_batch * length, micro_batch > 1
-    one_layer = tokens * (activations.of_layer(config, arch, length, masked).total + activations.passing(config, arch))
-    kept = activations.kept(config, arch, micro_batch, length, checkpointing, masked)
-    kept += tokens * activations.passing(config, arch)
+    tokens, masked = micro_batch * length, activations.is_masked(arch)
+    passing = tokens * activations.passing(config, arch, length)
+    one_layer = tokens * activations.of_layer(config, arch, length, masked).total + passing
+    kept = activations.kept(config, arch, micro_batch, length, checkpointing, masked) + passing
     logits = _head(config, arch, tokens)
     values, trained = weights.trained_values(config, arch), of_trained(config)
     shapes = model_shapes(arch) if trains_all(config) else adapter_shapes(config.lora, arch)
@@ -73,13 +73,17 @@ def training_memory(config: Config, arch: Architecture, micro_batch: int, checkp
 
 
 def _head(config: Config, arch: Architecture, tokens: int) -> int:
-    """Bytes of head and loss. On a card TRL's head makes logits in tiles, so that they never stand there as a whole."""
+    """Bytes of head and loss. On a card TRL's head makes logits in tiles, so that they never stand there as a whole.
+
+    On the CPU the plain loss takes only the tokens with loss, up to `PLAIN_LOGITS`; how many these are is not known
+    here, so it may be either of the two ways.
+    """
     size, hidden, vocabulary = of_arithmetic(config), arch.hidden_size, arch.vocab_size
     trained_head = _FLOAT * vocabulary * hidden if trains_all(config) else 0
-    if config.hardware.memory_gb <= 0 and tokens * vocabulary <= PLAIN_LOGITS:
-        return tokens * vocabulary * (size + 2 * _FLOAT) + trained_head
     width = min(vocabulary, TILE_WIDTH)
     tile = min(tokens, TILE_TOKENS) * width * size
     cast = width * hidden * size if of_model(config) != size else 0
     by_token = size * hidden + _FLOAT * hidden + 7 * _FLOAT  # states, their gradients in float32, statistics
-    return tile + cast + tokens * by_token + trained_head
+    tiled = tile + cast + tokens * by_token
+    plain = min(tokens * vocabulary, PLAIN_LOGITS) * (size + 2 * _FLOAT) if config.hardware.memory_gb <= 0 else 0
+    return max(plain, tiled) + trained_head

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 
-from sft_runner.config.schema import Lora
+from sft_runner.config.schema import ALL_LINEAR, Lora
 from sft_runner.model.architecture import Architecture
 
-ALL_LINEAR = "all-linear"
-"""PEFT's word for every linear layer but the output head; of a mixture it takes routers and experts too."""
 _SPLIT_EXPERTS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 _SPLIT_MIXTRAL = {"gate_up_proj": ("w1", "w3"), "down_proj": ("w2",)}
 """The names that experts had as layers of their own; PEFT takes them for the parameters that hold them all now."""
@@ -83,8 +81,8 @@ def parameters(arch: Architecture) -> Parameters:
     found = Parameters(
         embedding=embedding,
         attention=sizes["self_attn"],
-        feed_forward=0 if arch.num_experts else sizes["mlp"],
-        experts=sizes["mlp"] if arch.num_experts else 0,
+        feed_forward=0 if arch.is_moe else sizes["mlp"],
+        experts=sizes["mlp"] if arch.is_moe else 0,
         norms=sum(norms_of(arch)) * layers + arch.hidden_size,
         head=0 if arch.tie_word_embeddings else embedding,
         other=0,
@@ -96,7 +94,7 @@ def parameters(arch: Architecture) -> Parameters:
 def active(arch: Architecture) -> int:
     """Parameters in matrix products for one token: all but the embedding's table, norms and idle experts."""
     found = parameters(arch)
-    experts = found.experts * arch.num_experts_per_tok // arch.num_experts if arch.num_experts else 0
+    experts = found.experts * arch.num_experts_per_tok // arch.num_experts if arch.is_moe else 0
     return found.attention + found.feed_forward + experts + arch.vocab_size * arch.hidden_size
 
 
@@ -112,7 +110,7 @@ def matrices_of(arch: Architecture) -> tuple[Matrix, ...]:
         widths = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
         attention = [Matrix(f"self_attn.{name}", hidden, out, bias) for name, out in widths.items()]
     attention.append(Matrix("self_attn.o_proj", queries, hidden))
-    if arch.num_experts:
+    if arch.is_moe:
         width = arch.moe_intermediate_size or width
         feed_forward = [
             Matrix("mlp.gate", hidden, arch.num_experts),

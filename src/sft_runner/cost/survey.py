@@ -1,14 +1,14 @@
 """Every shipped method on every card with every model: what fits, with how much, or why not."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from sft_runner.config import conflicts, rules
-from sft_runner.config.schema import Config, build
+from sft_runner.config.schema import Config
 from sft_runner.cost.choices import choices
 from sft_runner.cost.fitting import least, solve
-from sft_runner.errors import SftError, raise_all
+from sft_runner.cost.trial import composed, filled
+from sft_runner.errors import UserError
 from sft_runner.hardware import GB
 from sft_runner.model.architecture import architecture
 
@@ -25,7 +25,7 @@ class Pair:
     method: str
     fits: bool
     micro_batch: int | None
-    """The largest that fits, of 16 rows a step."""
+    """The largest that fits, of the rows of a step."""
     checkpointing: str | None
     gb: float | None
     """What it takes, or at the least would take; None where that is not known."""
@@ -63,36 +63,24 @@ def table(pairs: list[Pair]) -> Iterator[str]:
             cells = (f"{found[method, model, card]:>{widths[card]}}" for card in cards)
             yield f"{model:<{name}}  {'  '.join(cells)}"
         yield ""
-    yield "Micro-batch of 16 rows a step, s or f for selective or full checkpointing, ≈ GB; rows as long as the card's"
-    yield "preset allows, up to 2,048 tokens. `no` is followed by the GB that it would take at the least."
+    rows, tokens = Config().train.batch_size, Config().data.max_length
+    yield f"Micro-batch of {rows} rows a step, s or f for selective or full checkpointing, ≈ GB; rows as long as the"
+    yield f"card's preset allows, up to {tokens:,} tokens. `no` is followed by the GB that it would take at the least."
 
 
 def _pair(model: str, hardware: str, method: str) -> Pair:
     """One pair, composed from its three files as Hydra does it."""
     names = (model, hardware, method)
-    values: dict[str, Any] = asdict(Config())
-    _merge(values, {"model": choices("model")[model], "hardware": choices("hardware")[hardware]})
-    _merge(values, choices("method")[method])
-    _merge(values, {"data": {"path": "embedded:dates"}})
-    try:
-        asked = build(Config, values)
-        raise_all(list(conflicts.of_values(asked)))
-        config, _ = rules.fill(asked, "fits", None)
-        raise_all(list(conflicts.between_values(config)))
-    except SftError:
+    values: dict[str, Any] = {"model": choices("model")[model], "hardware": choices("hardware")[hardware]}
+    config = filled(composed({**values, **choices("method")[method], "data": {"path": "embedded:dates"}}), "fits")
+    if config is None:
         return Pair(*names, False, None, None, None, "conflict")
-    arch = architecture(config.model)
+    try:
+        arch = architecture(config.model)
+    except UserError:
+        arch = None
     if arch is None:
         return Pair(*names, False, None, None, None, "model")
     if found := solve(config, arch) or (least(config, arch) if config.hardware.memory_gb <= 0 else None):
         return Pair(*names, True, found.micro_batch, found.checkpointing, round(found.memory.total / GB, 1), "")
     return Pair(*names, False, None, None, round(least(config, arch).memory.total / GB, 1), "memory")
-
-
-def _merge(values: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Lay `other` over `values`, part by part."""
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value

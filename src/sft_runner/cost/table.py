@@ -56,35 +56,47 @@ def passes(config: Config, micro_batch: int) -> str:
 
 def disk_line(needed: Disk, free: int) -> str:
     """Disk in one line."""
-    parts = {"trained": needed.trained, "checkpoints": needed.checkpoints, "merged": needed.merged}
-    told = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
+    told = ", ".join(f"{name} {_size(size)}" for name, size in vars(needed).items() if size)
     return f"disk: ≈ {_size(needed.most)} at once ({told}); {_size(free)} free"
 
 
 def time_line(config: Config, stages: Mapping[str, Estimate | None], awaited: str = "") -> str:
-    """Time by stage, and the price where `hardware.price_per_hour` is set.
+    """Time by stage, and the price where `hardware.price_per_hour` is set and training's time is known.
 
     `awaited` is what must be there before training can be timed, such as `the rows are prepared`.
     """
     known = {name: estimate for name, estimate in stages.items() if estimate}
-    parts = [f"{name} {duration.told(one.seconds)}{'' if one.measured else ' (rough)'}" for name, one in known.items()]
     late = f"known once {awaited}" if awaited else "not known"
-    parts += [f"{name} {late if name == 'train' else 'not known'}" for name in stages if name not in known]
-    if not known and awaited:
-        return f"time: {late}"
     if not known:
-        return "time: not known: nothing like it has run on this machine yet"
+        return f"time: {late}" if awaited else "time: not known: nothing like it has run on this machine yet"
+    parts = [f"{name} {duration.told(one.seconds)}{_mark(one)}" for name, one in known.items()]
+    parts += [f"{name} {late if name == 'train' else 'not known'}" for name in stages if name not in known]
     total = sum(estimate.seconds for estimate in known.values())
     line = f"time: ≈ {duration.told(total)}: {', '.join(parts)}"
-    if config.hardware.price_per_hour is not None:
-        line += f"; price ≈ {total / 3600 * config.hardware.price_per_hour:.2f}"
-    return line
+    if config.hardware.price_per_hour is None or ("train" in stages and "train" not in known):
+        return line
+    price = total / 3600 * config.hardware.price_per_hour
+    told = f"≈ {price:.2f}" if price >= 0.01 else "< 0.01"
+    bound = any(estimate.bound for estimate in known.values())
+    return f"{line}; price {'up to ' if bound else '' if len(known) == len(stages) else 'at least '}{told}"
 
 
-def warnings(config: Config, fitted: Fitted | None, needed: Disk | None, free: int) -> Iterator[str]:
-    """What may not suffice although nothing is refused."""
+def _mark(estimate: Estimate) -> str:
+    """What kind of estimate it is, to stand behind it."""
+    words = [*(["at most"] if estimate.bound else []), *([] if estimate.measured else ["rough"])]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def warnings(
+    config: Config, fitted: Fitted | None, scoring: int | None, needed: Disk | None, free: int
+) -> Iterator[str]:
+    """What may not suffice although nothing is refused. `scoring` are the bytes of scoring."""
+    has = f"{'the card' if config.hardware.memory_gb > 0 else 'this machine'} has {room(config) / GB:.1f} GB"
     if fitted and config.hardware.memory_gb <= 0 and fitted.memory.total > room(config):
-        yield f"training takes ≈ {fitted.memory.total / GB:.1f} GB, this machine has {room(config) / GB:.1f} GB"
+        yield f"training takes ≈ {fitted.memory.total / GB:.1f} GB, {has}"
+    if scoring and scoring > room(config):
+        rows = config.hardware.per_device_eval_batch_size
+        yield f"scoring takes ≈ {scoring / GB:.1f} GB for {rows} row{'s' if rows > 1 else ''} at once, {has}"
     if needed and needed.most > free:
         yield f"the run writes ≈ {_size(needed.most)}, and {_size(free)} are free on the disk"
 

@@ -14,8 +14,10 @@ _TABLES = 4 * (16 + 256 + 1)
 
 
 def base_bytes(config: Config, arch: Architecture) -> int:
-    """Bytes of the model's own weights. bitsandbytes quantises linear layers; the rest keeps its precision."""
-    size, bits = of_model(config), config.quantization.bits
+    """Bytes of the model's own weights. Linear layers are quantised, by bitsandbytes or in the model's files already;
+    the rest keeps its precision."""
+    size = of_model(config)
+    bits = {0: config.quantization.bits, 4: "4"}.get(arch.stored_bits, "8")
     total = size * parameters(arch).total
     if bits == "none" or trains_all(config):
         return total
@@ -75,4 +77,4 @@ def int8_bytes(outputs: int, inputs: int) -> int:
 
 def _is_linear(path: str, arch: Architecture) -> bool:
     """Whether it is a linear layer of its own: experts and routers of a mixture are plain parameters."""
-    return not (arch.num_experts and path.startswith("mlp."))
+    return not (arch.is_moe and path.startswith("mlp."))

@@ -7,15 +7,12 @@ transformers holds the experts of a mixture-of-experts model in parameters of th
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sft_runner.config.schema import Lora
+from sft_runner.config.schema import ALL_LINEAR, Lora
 from sft_runner.errors import UnknownName, UserError, raise_all
 from sft_runner.model.starts import moves
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-
-ALL_LINEAR = "all-linear"
-"""PEFT's word for every linear layer but the output head."""
 
 
 def lora_config(lora: Lora, model: Any) -> "LoraConfig":
@@ -101,6 +98,7 @@ def _unknown_parameters(targets: list[str], model: Any) -> Iterator[UserError]:
 def _unfit(lora: Lora, model: Any) -> Iterator[UserError]:
     """What the model's layers cannot have."""
     from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
     everything = lora.target_modules == [ALL_LINEAR]
     if everything and _experts(model):
@@ -114,11 +112,15 @@ def _unfit(lora: Lora, model: Any) -> Iterator[UserError]:
                 yield UserError(f"{key} does not go with experts, which {ALL_LINEAR} may reach", hint)
     if moves(lora):
         head = model.get_output_embeddings()
-        linear = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head)
+        linear = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head)
         found = [(n, m) for n, m in linear if everything or any(_names(target, n) for target in lora.target_modules)]
         name, smallest = min(((n, min(m.weight.shape)) for n, m in found), key=lambda item: item[1], default=("", 0))
-        if (lora.r or 0) > smallest:
-            start = f"lora.init_lora_weights={lora.init_lora_weights}"
+        start = f"lora.init_lora_weights={lora.init_lora_weights}"
+        if not found:
+            yield UserError(f"{start}: no target is a linear layer, and it is about these", "use the default start")
+        elif lora.init_lora_weights == "olora" and any(isinstance(m, Conv1D) for _, m in found):
+            yield UserError(f"{start}: {name} is stored transposed, which PEFT's OLoRA misreads", "use pissa")
+        elif (lora.r or 0) > smallest:
             hint = f"use lora.r={smallest}, or lora.init_lora_weights=default"
             yield UserError(f"{start}: the weight of {name} has no {lora.r} directions, only {smallest}", hint)
 

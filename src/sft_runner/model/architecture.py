@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from sft_runner.config.schema import Config, Model
 from sft_runner.errors import UnknownName, UserError, raise_all
 from sft_runner.model.family import Family, family
-from sft_runner.model.files import locate
+from sft_runner.model.files import locate, settings
 from sft_runner.model.weights import sizes
 
 OWNER = "_name_or_path"
@@ -21,6 +21,8 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_expe
 """What families call the number of experts."""
 PARTS = ("text_config", "llm_config", "language_config")
 """Where models that also see or hear keep their language model's numbers."""
+POSITIVE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+"""Numbers without which there is no model."""
 HEAD = "lm_head.weight"
 """How the output head's weights end, in every family that stores them."""
 
@@ -57,11 +59,14 @@ class Architecture:
     """Width inside one expert."""
     num_parameters: int | None = None
     """All parameters, shared ones once: counted in the weights' files, or as published; None: not known."""
+    stored_bits: int = 0
+    """Bits of the linear layers' weights where the files hold them quantised; 0: they are whole."""
 
     @property
     def is_moe(self) -> bool:
         """Whether its feed-forward layers are experts. transformers holds all experts of a layer in two parameters of
-        three dimensions, which bitsandbytes does not quantise."""
+        three dimensions, which bitsandbytes does not quantise; PEFT's `all-linear` reaches them in the families that it
+        knows."""
         return self.num_experts > 1
 
     @property
@@ -75,9 +80,9 @@ def architecture(model: Model) -> Architecture | None:
     given = model.architecture
     raise_all(list(_mistakes(given)))
     folder = locate(model).folder
-    found = _read(json.loads((folder / "config.json").read_text()), sizes(folder)) if folder else None
+    found = _read(settings(folder), sizes(folder), f"model.name: {folder / 'config.json'}: ") if folder else None
     if found is None and given and given.get(OWNER, model.name) == model.name:
-        found = _read(given, {})
+        found = _read(given, {}, "model.architecture: ")
     return found
 
 
@@ -107,10 +112,11 @@ def _mistakes(given: Mapping[str, Any]) -> Iterator[UserError]:
         yield UserError(f"model.architecture lacks {', '.join(missing)}", "copy them from the model's config.json")
 
 
-def _read(config: Mapping[str, Any], weights: Mapping[str, int]) -> Architecture | None:
+def _read(config: Mapping[str, Any], weights: Mapping[str, int], where: str = "") -> Architecture | None:
     """The shape that a config.json tells; `weights` are the sizes of the weights in the files beside it.
 
-    None for what is no transformer, and for one whose layers differ from each other.
+    None for what is no transformer, and for one whose layers differ from each other: those have lists of numbers.
+    Raises `UserError`, beginning with `where`, for a number that cannot be one.
     """
     inner: Mapping[str, Any] = next((config[part] for part in PARTS if isinstance(config.get(part), dict)), {})
     values = {**config, **inner}
@@ -118,13 +124,19 @@ def _read(config: Mapping[str, Any], weights: Mapping[str, int]) -> Architecture
 
     def number(*names: str) -> Any:
         own = [*names, *(known.renamed[name] for name in names if name in known.renamed)]
-        told = (source[name] for source in (values, known.defaults) for name in own if source.get(name) is not None)
-        return next(told, None)
+        told = ((n, source[n]) for source in (values, known.defaults) for n in own if source.get(n) is not None)
+        name, value = next(told, ("", None))
+        if isinstance(value, str | float | bool) or (name in POSITIVE and isinstance(value, int) and value < 1):
+            raise UserError(f"{where}{name} is {json.dumps(value)}, not a whole number", "copy that file again")
+        return value
 
     width, heads = number("hidden_size"), number("num_attention_heads")
     inside = number("intermediate_size", "n_inner", "ffn_dim") or (4 * width if width else None)
-    tied = number("tie_word_embeddings")
+    ties = [source.get("tie_word_embeddings") for source in (values, known.defaults)]
+    tied = next((value for value in ties if isinstance(value, bool)), None)
     experts = number(*EXPERTS) or 0
+    if isinstance(inside, list | dict) or not all(isinstance(value, int | None) for value in (width, heads, experts)):
+        return None
     told: dict[str, Any] = {
         "vocab_size": number("vocab_size"),
         "hidden_size": width,
@@ -142,9 +154,20 @@ def _read(config: Mapping[str, Any], weights: Mapping[str, int]) -> Architecture
     if not all(isinstance(value, int) for value in told.values()):
         return None
     counted = sum(size for name, size in weights.items() if not (told["tie_word_embeddings"] and name.endswith(HEAD)))
+    published = values.get("num_parameters") if isinstance(values.get("num_parameters"), int) else None
     packed = "quantization_config" in config  # several weights in each stored number
+    told["stored_bits"] = _bits(config["quantization_config"]) if packed else 0
     return Architecture(
         model_type=str(values.get("model_type")),
         **told,
-        num_parameters=(None if packed else counted) or values.get("num_parameters"),
+        num_parameters=(None if packed else counted) or published,
     )
+
+
+def _bits(stored: Any) -> int:
+    """Bits of a `quantization_config`: GPTQ and AWQ name them, bitsandbytes has a flag, others are of 8 or 4 bits."""
+    values = stored if isinstance(stored, dict) else {}
+    bits = values.get("bits", values.get("w_bit"))
+    if isinstance(bits, int):
+        return bits
+    return 4 if values.get("load_in_4bit") or "4" in str(values.get("quant_method", "")) else 8

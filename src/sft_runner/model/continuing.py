@@ -1,76 +1,40 @@
-"""An earlier adapter that is trained further: what `train.continue_from` names, whether it fits, and how it is loaded.
+"""An earlier adapter that is trained further: where it lies in a folder, whether it fits, and how it is loaded.
 
 Planning reads two JSON files for it; only `load_continued` loads anything.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config, Lora, Model
-from sft_runner.errors import UnknownName, UserError
+from sft_runner.errors import UserError
 from sft_runner.model.files import locate
-from sft_runner.runs import runs
+from sft_runner.model.starts import CONFIG, WEIGHTS
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 KEY = "train.continue_from"
-FILES = ("adapter_config.json", "adapter_model.safetensors")
+FILES = (CONFIG, WEIGHTS)
 """What PEFT writes; nothing else of such a folder is read, so no pickle is."""
+ALL_LINEAR = "all-linear"
+"""PEFT's word for every linear layer but the output head."""
+UNKNOWN = (
+    *("modules_to_save", "trainable_token_indices", "layers_to_transform", "layers_pattern", "exclude_modules"),
+    *("layer_replication", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "megatron_config"),
+    *("arrow_config", "velora_config", "monteclora_config", "kasa_config"),
+)
+"""Other fields of PEFT's `LoraConfig` that change what trains; empty in the adapters that are made here."""
 CHANGE_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 """PEFT's starts that move part of the base into the adapter: without a conversion it fits no other copy of the base."""
 
 
-def adapter_of(config: Config) -> Path | None:
-    """The PEFT folder that `train.continue_from` means, absolute; None where it is open.
-
-    It is a run folder, a folder with an adapter, or the name of a run: then the newest one that completed and has an
-    adapter. Raises `UserError`.
-    """
-    named = config.train.continue_from
-    if named is None:
-        return None
-    folder = Path(named).expanduser()
-    return _in_folder(folder.absolute()) if folder.is_dir() else _by_name(named, config)
-
-
-def check(config: Config) -> list[UserError]:
-    """Why the adapter cannot be trained further as the configuration asks; empty where it can, or none is named."""
-    try:
-        folder = adapter_of(config)
-        return list(_misfits(config, _values(folder))) if folder else []
-    except UserError as error:
-        return [error]
-
-
-def shape_of(config: Config) -> Lora | None:
-    """The adapter's own `lora.*`, for what a configuration leaves open; None where no adapter is trained further.
-
-    Raises `UserError`.
-    """
-    folder = adapter_of(config)
-    return _shape(_values(folder)) if folder else None
-
-
-def load_continued(base: "PreTrainedModel", folder: Path, dropout: float | None = None) -> "PeftModel":
-    """The base with the adapter beside it, which trains on in float32; `dropout` replaces the one it was made with."""
-    from peft import LoraConfig, PeftModel
-
-    settings: Any = LoraConfig.from_pretrained(str(folder))
-    if dropout is not None:
-        settings.lora_dropout = dropout
-    model: PeftModel = PeftModel.from_pretrained(base, folder, is_trainable=True, config=settings, use_safetensors=True)
-    for weights in model.parameters():
-        if weights.requires_grad:
-            weights.data = weights.data.float()
-    return model
-
-
-def _in_folder(folder: Path) -> Path:
-    """The adapter of a PEFT folder, of a run folder, or of a train stage's folder."""
+def in_folder(folder: Path) -> Path:
+    """The PEFT folder that a run folder, a train stage's folder or a PEFT folder means. Raises `UserError`."""
     for place in (folder, folder / "adapter"):
         if all((place / name).is_file() for name in FILES):
             return place.resolve()
@@ -89,50 +53,92 @@ def _in_folder(folder: Path) -> Path:
     )
 
 
-def _by_name(name: str, config: Config) -> Path:
-    """The adapter of the newest completed run of that name."""
-    output_dir = Path(config.output_dir)
-    names = {state["name"] for _, state in runs(output_dir) if state.get("name")}
-    if "/" in name or name not in names:
-        if names and "/" not in name:
-            raise UnknownName("run", name, names, f"{KEY}: ")
-        raise UserError(
-            f"{KEY}: there is no folder and no run '{name}'",
-            "give a run folder, the name of a run, or a folder with a PEFT adapter"
-            + (f"; runs in {output_dir}: {', '.join(sorted(names))}" if names else ""),
-        )
-    finished = [folder for folder, state in runs(output_dir, name) if state.get("state") == "completed"]
-    found = next((folder for folder in finished if (folder / "adapter").exists()), None)
-    if name == config.name:
-        raise UserError(
-            f"{KEY}={name} is the name of this run itself: each time, it would go on from its own result",
-            f"give this run a new name, such as name={name}-2"
-            + (f", or name the run folder: {KEY}={found}" if found else ""),
-        )
-    if found is None and finished:
-        return _in_folder(finished[0].absolute())  # says what is there instead
-    if found is None:
-        raise UserError(f"{KEY}: no run '{name}' has completed", "finish it first, or name a run folder")
-    return _in_folder(found.absolute())
+def check(config: Config, folder: Path | None) -> list[UserError]:
+    """Why the adapter cannot be trained further as the configuration asks; empty where it can, or there is none."""
+    try:
+        return list(_misfits(config, _values(folder))) if folder else []
+    except UserError as error:
+        return [error]
+
+
+def shape_of(folder: Path) -> Lora:
+    """The adapter's own `lora.*`, for what a configuration leaves open. Raises `UserError`."""
+    return _shape(_values(folder))
+
+
+def load_continued(base: "PreTrainedModel", folder: Path, dropout: float | None = None) -> "PeftModel":
+    """The base with the adapter beside it, which trains on in float32; `dropout` replaces the one it was made with."""
+    from peft import LoraConfig, PeftModel
+
+    settings: Any = LoraConfig.from_pretrained(str(folder))
+    if dropout is not None:
+        settings.lora_dropout = dropout
+    model: PeftModel = PeftModel.from_pretrained(base, folder, is_trainable=True, config=settings, use_safetensors=True)
+    for weights in model.parameters():
+        if weights.requires_grad:
+            weights.data = weights.data.float()
+    return model
 
 
 def _values(folder: Path) -> dict[str, Any]:
     """The adapter's `adapter_config.json`."""
-    path = folder / FILES[0]
+    path = folder / CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{KEY}: {path} cannot be read: {error}", "copy the adapter again") from None
-    if not isinstance(values, dict) or values.get("peft_type") != "LORA" or not isinstance(values.get("r"), int):
+    if not isinstance(values, dict) or values.get("peft_type") != "LORA" or not _is_lora(values):
         raise UserError(f"{KEY}: {path} is not about a LoRA adapter", "only LoRA and DoRA adapters are trained further")
+    more = ", ".join(sorted(_more(values)))
+    if more:
+        hint = "merge it with PEFT and train a new adapter on the result: model.name=DIR"
+        raise UserError(f"{KEY}: {path}: only an adapter of LoRA's two factors is trained further, it has {more}", hint)
     return values
+
+
+def _is_lora(values: dict[str, Any]) -> bool:
+    """Whether the fields that are read here have their types."""
+    targets = [values.get(name) or [] for name in ("target_modules", "target_parameters")]
+    return (
+        isinstance(values.get("r"), int)
+        and all(isinstance(named, str) or _are_texts(named) for named in targets)
+        and all(isinstance(values.get(name) or 0.0, int | float) for name in ("lora_alpha", "lora_dropout"))
+        and all(isinstance(values.get(name) or {}, dict) for name in ("rank_pattern", "alpha_pattern"))
+    )
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _alpha(values: dict[str, Any]) -> float:
+    return float(values.get("lora_alpha") or values["r"])
+
+
+def _more(values: dict[str, Any]) -> Iterator[str]:
+    """What an adapter has that no setting here says, so that it would be planned as if it had not."""
+    targets = values.get("target_modules") or []
+    if isinstance(targets, str) and targets != ALL_LINEAR:
+        yield f"target_modules={targets} (an expression)"
+    elif any(str(name).rpartition(".")[2] == "lm_head" for name in targets):
+        yield "target_modules with lm_head (the output head)"
+    if values.get("bias") not in (None, "none"):
+        yield f"bias={values['bias']}"
+    fused = {rf".*\.{re.escape(name)}" for name in values.get("target_parameters") or []}
+    for name, whole in (("rank_pattern", values["r"]), ("alpha_pattern", _alpha(values))):
+        pattern = (
+            values.get(name) or {}
+        )  # PEFT's own: of two experts' matrices in one parameter both are twice as large
+        if not fused.issuperset(pattern) or any(value != 2 * whole for value in pattern.values()):
+            yield name
+    yield from (name for name in UNKNOWN if values.get(name))
 
 
 def _shape(values: dict[str, Any]) -> Lora:
     targets = values.get("target_modules") or []
     return Lora(
         r=values["r"],
-        lora_alpha=float(values.get("lora_alpha") or values["r"]),
+        lora_alpha=_alpha(values),
         lora_dropout=float(values.get("lora_dropout") or 0.0),
         target_modules=[targets] if isinstance(targets, str) else sorted(targets),
         use_dora=bool(values.get("use_dora")),

@@ -5,11 +5,15 @@ own for a number that all of them have.
 """
 
 import ast
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+TOKENIZERS = ("TokenizersBackend", "PythonBackend", "PreTrainedTokenizer", "PreTrainedTokenizerFast")
+"""Classes of transformers that read any tokenizer's files."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,9 @@ class Family:
 
 @cache
 def family(model_type: str) -> Family | None:
-    """The family called `model_type`; None where transformers has none."""
+    """The family called `model_type`; None where transformers has none. The name may come from anyone's file."""
+    if re.fullmatch(r"\w[\w.-]*", model_type) is None:
+        return None
     parts = model_type.replace("-", "_").split("_")
     for count in range(len(parts), 0, -1):  # gemma3_text is found in the folder gemma3
         for source in sorted(_models().glob(f"{'_'.join(parts[:count])}/configuration_*.py")):
@@ -35,17 +41,32 @@ def family(model_type: str) -> Family | None:
     return None
 
 
-@cache
 def built_in(model_type: str) -> bool:
     """Whether transformers has a language model of this family, so that no other code is needed for it."""
-    auto = _models() / "auto" / "modeling_auto.py"
-    if not auto.is_file():
-        return False
-    for node in _tree(auto).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES":
-            names = {item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)}
-            return model_type in names
-    return False
+    return model_type in _names("modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+
+
+def has_tokenizer(model_type: str, tokenizer_class: str) -> bool:
+    """Whether transformers has a tokenizer of this name, or one for this family."""
+    tables = ("TOKENIZER_MAPPING_NAMES", "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS")
+    known = {*TOKENIZERS, *(name for table in tables for name in _names("tokenization_auto.py", table))}
+    return not known.isdisjoint((model_type, tokenizer_class, f"{tokenizer_class}Fast"))
+
+
+@cache
+def _names(file: str, table: str) -> frozenset[str]:
+    """All texts in a table of transformers' `auto` folder: families and the classes that they have."""
+    source = _models() / "auto" / file
+    for node in _tree(source).body if source.is_file() else ():
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if ast.unparse(targets[0]) == table:
+                return frozenset(
+                    item.value
+                    for item in ast.walk(node.value)
+                    if isinstance(item, ast.Constant) and isinstance(item.value, str)
+                )
+    return frozenset()
 
 
 def _models() -> Path:

@@ -7,12 +7,14 @@ local folder that `locate` returns, so what a fingerprint saw is what is loaded.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
 
 from sft_runner.config.schema import Model
 from sft_runner.errors import MachineError, UserError
 from sft_runner.model import remote_code
+from sft_runner.model.weights import shards
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 TOKENIZER_FILES = (
@@ -69,6 +71,21 @@ def locate(model: Model) -> ModelFiles:
     return ModelFiles(_checked(folder, model, True), commit, False, allowed and bool(remote_code.classes(folder)))
 
 
+def settings(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model's folder. Raises `UserError` where it is missing or no model's."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"model.name: {folder} has no config.json", "give the folder of a transformers model")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"model.name: {path} is not JSON: {error}", "fetch the model again") from None
+    family = values.get("model_type") if isinstance(values, dict) else None
+    if not isinstance(values, dict) or not (isinstance(family, str) or (family is None and "auto_map" in values)):
+        raise UserError(f"model.name: {path} does not say a model_type", "give the folder of a transformers model")
+    return values
+
+
 def require(model: Model) -> Path:
     """The folder of a model that must be here now. Raises `MachineError` in one line where it is not."""
     found = locate(model)
@@ -113,29 +130,16 @@ def _reference(cached: Path, name: str) -> str | None:
 
 def _fetched(folder: Path, with_code: bool) -> bool:
     """Whether a download ended: configuration, tokenizer and every shard are there, and its code if that may run."""
-    weights = [folder / "model.safetensors"]
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            weights = [folder / name for name in set(json.loads(index.read_text())["weight_map"].values())]
-        except (ValueError, KeyError):
-            return False
+    weights = shards(folder)
     needed = [folder / "config.json", folder / "tokenizer_config.json", *weights]
     if with_code:
         needed += remote_code.modules(folder)
-    return all(path.is_file() for path in needed)
+    return bool(weights) and all(path.is_file() for path in needed)
 
 
 def _checked(folder: Path, model: Model, hub: bool) -> Path:
     """The folder, if it is a model that loads."""
-    config = folder / "config.json"
-    if not config.is_file():
-        raise UserError(f"model.name: '{model.name}' has no config.json", "give the folder of a transformers model")
-    try:
-        values = json.loads(config.read_text())
-    except ValueError as error:
-        raise UserError(f"model.name: {config} is not JSON: {error}", "fetch the model again") from None
-    remote_code.check(folder, model, str(values.get("model_type")), hub)
+    remote_code.check(folder, model, str(settings(folder).get("model_type")), hub)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         raise UserError(
             f"model.name: '{model.name}' has no tokenizer", "copy the tokenizer's files into the model's folder"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_runner.errors import StageFailed
+from sft_runner.model.memory import in_batches
 from sft_runner.model.rows import Rows, padded
 from sft_runner.stages.stage import Report
 
@@ -33,9 +34,11 @@ def answers(
     order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     found = [Answer("", False)] * len(rows)
+    done = 0
     with _greedy(model, tokenizer) as (generator, settings):
-        for first in range(0, len(order), batch_size):
-            batch = order[first : first + batch_size]
+
+        def write(batch: Sequence[int]) -> None:
+            nonlocal done
             columns = rows[batch]
             prompts = [ids[:end] for ids, end in zip(columns["input_ids"], columns["prompt_length"], strict=True)]
             ids, mask = padded(prompts, settings.pad_token_id, model.device, left=True)
@@ -45,7 +48,11 @@ def answers(
                 written = generator.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
             for index, tokens in zip(batch, written[:, width:].tolist(), strict=True):
                 found[index] = read(tokenizer, tokens, settings.eos_token_id)
-            report(step=first + len(batch), steps=len(rows), message="generate")
+            done += len(batch)
+            report(step=done, steps=len(rows), message="generate")
+
+        cut = (order[first : first + batch_size] for first in range(0, len(order), batch_size))
+        in_batches(cut, write, report, _SMALLER)
     return found
 
 
@@ -61,6 +68,10 @@ def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     own = model.generation_config.eos_token_id
     ends = own if isinstance(own, list) else [own]
     return sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
+
+
+_SMALLER = "try, one after the other: a smaller evaluate.max_new_tokens, quantization.bits=4, a smaller data.max_length"
+"""What is left when one row does not fit."""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
+from sft_runner.disk import read_json
 from sft_runner.errors import MachineError, UserError
 from sft_runner.model.files import locate, require
 
@@ -38,9 +39,14 @@ def load_base(config: Config) -> "PreTrainedModel":
 
 def load_trainable(config: Config) -> "PreTrainedModel":
     """What the trainer gets: the frozen base of an adapter; without an adapter, the whole model in
-    `hardware.trained_dtype`, the precision in which its weights learn."""
+    `hardware.trained_dtype`, the precision in which its weights learn. Raises `UserError` where they cannot."""
     if config.adapter == "lora":
         return load_base(config)
+    if (read_json(require(config.model) / "config.json") or {}).get("quantization_config"):
+        raise UserError(
+            f"method=full: the weights of {config.model.name} are stored quantized, and such weights do not train",
+            "name the 16-bit model, or train an adapter on it: method=lora",
+        )
     return _load(config, require(config.model), config.hardware.trained_dtype)
 
 

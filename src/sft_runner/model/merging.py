@@ -3,7 +3,6 @@ the weights that were trained themselves, with all that belongs to the base besi
 """
 
 import json
-import os
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.schema import Config
-from sft_runner.disk import read_json, write_json
+from sft_runner.disk import explained, read_json, write_json
 from sft_runner.errors import StageFailed, UserError
 from sft_runner.model.files import TOKENIZER_FILES
 
@@ -110,15 +109,14 @@ def merge(adapted: Any, base: Path, target: Path) -> Change:
 
 
 def carry(trained: Path, base: Path, target: Path) -> Change:
-    """Make the model in `trained` complete with what belongs to the base: its files are linked, or copied.
+    """Make the model in `trained` complete with what belongs to the base.
 
+    Its files are copied: behind a link, one who edits the exported model would edit what is cached of training too.
     Raises `StageFailed` where no weight differs from the base's.
     """
     target.mkdir(parents=True)
     for file in trained.iterdir():
-        try:
-            os.link(file, target / file.name)
-        except OSError:  # another file system, or one without links
+        with explained(target / file.name):
             shutil.copyfile(file, target / file.name)
     _carry(base, target)
     tensors, changed, dtype = _compared(trained, base)
@@ -176,6 +174,13 @@ def _acts(layer: Any) -> bool:
     return all(bool(factor.any()) for factor in factors)
 
 
+def _content(tensor: Any) -> tuple[Any, ...]:
+    """Type, shape and a number that changes with any bit."""
+    import torch
+
+    return tensor.dtype, tuple(tensor.shape), int(torch.hash_tensor(tensor).view(torch.int64))
+
+
 def _digest(module: Any) -> int:
     """A number that changes with any bit of a module's own weights; experts are two tensors in one module."""
     import torch
@@ -200,10 +205,15 @@ def _compared(trained: Path, base: Path) -> tuple[int, int, str]:
 
     after, before = opened(trained), opened(base)
     changed, dtypes = 0, set()
+    # a family's files may name weights otherwise than transformers writes them
+    known = {_content(before[name].get_tensor(name)) for name in before.keys() - after.keys()}
     for name, file in after.items():
         tensor = file.get_tensor(name)
         dtypes.add(str(tensor.dtype).removeprefix("torch."))
-        changed += name not in before or not torch.equal(tensor, before[name].get_tensor(name).to(tensor.dtype))
+        if name in before:
+            changed += not torch.equal(tensor, before[name].get_tensor(name).to(tensor.dtype))
+        else:
+            changed += _content(tensor) not in known
     return len(after), changed, ", ".join(sorted(dtypes))
 
 

@@ -1,21 +1,35 @@
-"""The proof that a model is the one that was trained: its logits on real rows, against those that are expected."""
+"""The proof that a model is the one that was trained: its logits on real rows, against those that are expected.
+
+What is expected comes from the train stage, which keeps the trained model's own logits before it writes anything, and
+from the adapter beside its base.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_runner.errors import StageFailed
+from sft_runner.data.prepared import HELD_OUT, TRAIN
+from sft_runner.errors import DataError, StageFailed
 from sft_runner.model.merging import dtype_of, load_stored
-from sft_runner.model.rows import Rows, answer_positions
+from sft_runner.model.rows import Rows, answer_positions, first_rows
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
-"""Largest logit difference allowed, relative to the largest logit. In 16 bits the merged weights are rounded anew."""
+TOLERANCE = {"float64": 1e-4, "float32": 1e-4}
+"""Largest logit difference allowed, relative to the largest logit."""
+COARSE_TOLERANCE = 0.05
+"""The same in 16 bits and fewer, where the merged weights are rounded anew."""
+TRAINED_TOLERANCE = 0.2
+"""The same between training's arithmetic and merge's where one is that coarse: each layer rounds at other places."""
 POSITIONS = 256
 """Most answer positions compared in one row, so that the logits of 8 rows stay below 1 GB in 16 bits."""
+KEPT_ROWS, KEPT_POSITIONS = 8, 8
+"""Rows, and positions of each, whose logits training keeps: 20 MB in 16 bits for 150,000 tokens of vocabulary."""
+KEPT = "logits.safetensors"
+"""Their file in the train stage's folder."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +46,63 @@ class Difference:
     """Share of positions at which both would choose the same token."""
 
 
-def answer_logits(model: Any, rows: Rows) -> "list[Tensor]":
-    """The logits at each row's answer tokens, on the CPU in the model's precision, one row at a time."""
+def proving_rows(prepared: Path, limit: int) -> Rows:
+    """The first held-out rows, or where none were held out the first rows. Raises `DataError` where there are none."""
+    rows = first_rows(prepared / HELD_OUT, limit) or first_rows(prepared / TRAIN, limit)
+    if rows is None:
+        raise DataError("data.path: no row was prepared to verify the merge on", "give more rows")
+    return rows
+
+
+def answer_logits(model: Any, rows: Rows, positions: int = POSITIONS) -> "list[Tensor]":
+    """The logits at each row's first answer tokens, on the CPU in the model's precision, one row at a time."""
     import torch
 
     found = []
     for row in rows:
         ids = torch.tensor([row["input_ids"]], dtype=torch.long, device=model.device)
-        keep = torch.tensor(answer_positions(row["labels"])[:POSITIONS], dtype=torch.long, device=model.device)
+        keep = torch.tensor(answer_positions(row["labels"])[:positions], dtype=torch.long, device=model.device)
         with torch.inference_mode():
             found.append(model(input_ids=ids, logits_to_keep=keep, use_cache=False).logits[0].cpu())
     return found
+
+
+def keep(model: Any, prepared: Path, folder: Path, dtype: "torch.dtype") -> None:
+    """Write `folder/KEPT`: what the trained model says to the rows that merge proves the written one on.
+
+    `dtype` is the precision of its arithmetic, and that of the file.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    training = model.training
+    model.eval()
+    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        found = answer_logits(model, proving_rows(prepared, KEPT_ROWS), KEPT_POSITIONS)
+    model.train(training)
+    save_file({f"{place:03}": logits.to(dtype).contiguous() for place, logits in enumerate(found)}, folder / KEPT)
+
+
+def kept(train: Path) -> "list[Tensor] | None":
+    """What `keep` wrote into the train stage's folder; None where it did not."""
+    from safetensors.torch import load_file
+
+    if not (train / KEPT).is_file():
+        return None
+    return [logits for _, logits in sorted(load_file(train / KEPT).items())]
+
+
+def verify_trained(
+    model: Any, trained: "Sequence[Tensor]", prepared: Path, tolerance: float | None = None
+) -> Difference:
+    """Compare a model with the logits that training kept. Raises `StageFailed` beyond the tolerance."""
+    difference = compare(trained, answer_logits(model, proving_rows(prepared, len(trained)), KEPT_POSITIONS))
+    dtypes = {dtype_of(model), str(trained[0].dtype).removeprefix("torch.")}
+    usual = TOLERANCE["float32"] if dtypes <= TOLERANCE.keys() else TRAINED_TOLERANCE
+    allowed = usual if tolerance is None else tolerance
+    what = "what was written is not the model that was trained"
+    _check(what, difference, len(trained), allowed, " and ".join(sorted(dtypes)))
+    return difference
 
 
 def verify(
@@ -57,14 +117,8 @@ def verify(
     model = load_stored(folder, device, own_code)
     difference = compare(expected, answer_logits(model, rows))
     dtype = dtype_of(model)
-    allowed = TOLERANCE[dtype] if tolerance is None else tolerance
-    if not difference.relative <= allowed:  # so that nan fails too
-        raise StageFailed(
-            f"the merged model is not the trained one: on {len(rows)} rows its logits differ by up to "
-            f"{difference.max:.3g}, which is {difference.relative:.3g} of the largest logit "
-            f"({allowed:g} is allowed in {dtype}); {difference.equal_greedy:.1%} of the greedy tokens are equal",
-            "what was trained is untouched; merge.tolerance sets how much is allowed",
-        )
+    allowed = TOLERANCE.get(dtype, COARSE_TOLERANCE) if tolerance is None else tolerance
+    _check("the merged model is not the trained one", difference, len(rows), allowed, dtype)
     return difference
 
 
@@ -82,3 +136,13 @@ def compare(expected: "Sequence[Tensor]", found: "Sequence[Tensor]") -> Differen
     if not finite:
         largest = total = float("nan")
     return Difference(largest, total / values, largest / scale if scale else largest, equal / positions)
+
+
+def _check(what: str, difference: Difference, rows: int, allowed: float, dtype: str) -> None:
+    if not difference.relative <= allowed:  # so that nan fails too
+        raise StageFailed(
+            f"{what}: on {rows} rows its logits differ by up to "
+            f"{difference.max:.3g}, which is {difference.relative:.3g} of the largest logit "
+            f"({allowed:g} is allowed in {dtype}); {difference.equal_greedy:.1%} of the greedy tokens are equal",
+            "what was trained is untouched; merge.tolerance sets how much is allowed",
+        )

@@ -11,7 +11,7 @@ from typing import Any
 from sft_runner.config.schema import Config, Model
 from sft_runner.disk import read_json
 from sft_runner.errors import UserError
-from sft_runner.model.family import built_in
+from sft_runner.model.family import built_in, has_tokenizer
 
 FILES = "*.py"
 """What is downloaded too where the code may run."""
@@ -48,9 +48,15 @@ def modules(folder: Path) -> list[Path]:
 
 def check(folder: Path, model: Model, model_type: str, hub: bool) -> None:
     """Raise `UserError` for a model that does not load without code that may not run."""
+    _check_tokenizer(folder, model, model_type)
     named = classes(folder)
-    if not named or (built_in(model_type) and not allowed(model)):
-        return  # what transformers has itself is loaded instead
+    if built_in(model_type) and not (named and allowed(model)):
+        return  # what transformers has itself is loaded
+    if not named:
+        unknown = (
+            f"model.name: {folder / 'config.json'}: transformers has no language model of the family '{model_type}'"
+        )
+        raise UserError(unknown, "choose a model that reads and writes text, of a family that transformers knows")
     asks = f"model.name: '{model.name}' asks for code of its own (auto_map in config.json)"
     other = "choose a model that transformers knows itself"
     if not hub:
@@ -80,9 +86,26 @@ def limits(config: Config) -> Iterator[UserError]:
         )
 
 
+def _check_tokenizer(folder: Path, model: Model, model_type: str) -> None:
+    """Raise `UserError` for a tokenizer that is read by code of its own: rows are prepared without any."""
+    values = read_json(folder / "tokenizer_config.json")
+    if values is None:
+        return  # a tokenizer may have other files; where none is there, that is told elsewhere
+    where = f"model.name: {folder / 'tokenizer_config.json'}"
+    if not isinstance(values, dict):
+        raise UserError(f"{where} is not about a tokenizer", "fetch the model again")
+    own, kind = values.get("auto_map"), str(values.get("tokenizer_class") or "").removesuffix("Fast")
+    if (own.get("AutoTokenizer") if isinstance(own, dict) else own) and not has_tokenizer(model_type, kind):
+        hint = "choose a model whose tokenizer transformers knows, or convert it to a tokenizer.json"
+        raise UserError(f"{where} asks for a tokenizer with code of its own (auto_map), which is never run", hint)
+
+
 def _texts(value: Any) -> list[str]:
     """All texts in nested lists and dictionaries."""
-    if isinstance(value, str):
-        return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for item in inner for text in _texts(item)]
+    found, pending = [], [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            found.append(value)
+        pending += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return found

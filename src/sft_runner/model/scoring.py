@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sft_runner.config.schema import Config
 from sft_runner.data.template import IGNORED
 from sft_runner.disk import explained, write_json
-from sft_runner.errors import DataError, StageFailed, UnknownName
+from sft_runner.errors import DataError, NotFinite, UnknownName
+from sft_runner.model.memory import in_batches
 from sft_runner.model.rows import Rows, answer_positions, batches, held_out, is_conversation, padded
 from sft_runner.stages.metrics import LOWER_IS_BETTER
 from sft_runner.stages.stage import Report
@@ -170,6 +171,10 @@ def _groups(rows: Rows) -> dict[str, list[int]]:
     return found
 
 
+_SMALLER = "try, one after the other: quantization.bits=4, a smaller data.max_length"
+"""What is left when one row does not fit."""
+
+
 def _losses(model: Any, rows: Rows, batch_size: int, report: Report) -> list[tuple[float, int]]:
     """Mean loss and number of answer tokens of each row.
 
@@ -183,7 +188,9 @@ def _losses(model: Any, rows: Rows, batch_size: int, report: Report) -> list[tup
     most = LOGITS // model.config.get_text_config().vocab_size
     losses = [(0.0, 0)] * len(rows)
     done = 0
-    for batch in batches(lengths, starts, batch_size, most):
+
+    def measure(batch: Sequence[int]) -> None:
+        nonlocal done
         columns = rows[batch]
         ids, mask = padded(columns["input_ids"], 0, model.device)
         labels, _ = padded([labels[1:] for labels in columns["labels"]], IGNORED, model.device, ids.shape[1])
@@ -194,12 +201,14 @@ def _losses(model: Any, rows: Rows, batch_size: int, report: Report) -> list[tup
                 losses[index] = _cross_entropy(found, wanted)
         for index in batch:
             if not math.isfinite(losses[index][0]):
-                raise StageFailed(
+                raise NotFinite(
                     f"the loss on the held-out row {rows[index]['source']} is {losses[index][0]}",
                     "the model overflows in this precision: set hardware.dtype to bfloat16 or float32",
                 )
         done += len(batch)
         report(step=done, steps=len(rows), message="loss")
+
+    in_batches(batches(lengths, starts, batch_size, most), measure, report, _SMALLER)
     if not any(tokens for _, tokens in losses):
         raise DataError("data.path: no held-out row has an answer token to score", "give rows with answers")
     return losses

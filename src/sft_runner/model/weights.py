@@ -16,23 +16,32 @@ LARGEST_HEADER = 100_000_000
 def sizes(folder: Path) -> dict[str, int]:
     """Name -> elements of every weight in a model's folder; nothing where a file is damaged."""
     found: dict[str, int] = {}
-    for path in _files(folder):
+    for path in shards(folder):
         header = _header(path)
         if header is None:
             return {}
         for name, tensor in header.items():
-            if name != "__metadata__" and tensor["dtype"] in FLOATS and not name.endswith("inv_freq"):
-                found[name] = math.prod(tensor["shape"])
+            if name == "__metadata__":
+                continue
+            dtype, shape = (tensor.get("dtype"), tensor.get("shape")) if isinstance(tensor, dict) else (None, None)
+            if not isinstance(shape, list) or not all(type(width) is int and width >= 0 for width in shape):
+                return {}
+            if dtype in FLOATS and not name.endswith("inv_freq"):
+                found[name] = math.prod(shape)
     return found
 
 
-def _files(folder: Path) -> list[Path]:
-    """The shards that the index names, else the one file."""
-    index = read_json(folder / "model.safetensors.index.json")
-    shards = index.get("weight_map") if isinstance(index, dict) else None
-    if isinstance(shards, dict):
-        return [folder / name for name in sorted(set(shards.values()))]
-    return [folder / "model.safetensors"]
+def shards(folder: Path) -> list[Path]:
+    """The files that the index names, else the one file; none where the index is damaged or leads out of the folder."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return [folder / "model.safetensors"]
+    values = read_json(index)
+    named = values.get("weight_map") if isinstance(values, dict) else None
+    names = list(named.values()) if isinstance(named, dict) else []
+    if not all(isinstance(name, str) and name == Path(name).name for name in names):
+        return []
+    return [folder / name for name in sorted(set(names))]
 
 
 def _header(path: Path) -> dict[str, Any] | None:
@@ -41,6 +50,6 @@ def _header(path: Path) -> dict[str, Any] | None:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             values = json.loads(file.read(size)) if size <= LARGEST_HEADER else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None

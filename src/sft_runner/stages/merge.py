@@ -7,10 +7,9 @@ served anywhere. A model that was trained whole is carried over. Never more than
 import gc
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sft_runner.config.schema import Config
-from sft_runner.data.prepared import HELD_OUT, TRAIN
-from sft_runner.errors import DataError
 from sft_runner.stages.stage import Report, Result
 
 
@@ -27,37 +26,38 @@ class Merge:
     keeps: tuple[str, ...] = ()
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
-        """Load what was trained once for the expected logits and the merge, then the whole model from disk."""
+        """Prove what training wrote, make a whole model of it, and prove that as it is read back from disk."""
         from sft_runner.disk import write_json
         from sft_runner.model import files, merging, proof
-        from sft_runner.model.rows import first_rows
 
-        prepared, limit = inputs["prepare"], config.merge.verify_rows
-        rows = first_rows(prepared / HELD_OUT, limit) or first_rows(prepared / TRAIN, limit)
-        if rows is None:
-            raise DataError("data.path: no row was prepared to verify the merge on", "give more rows")
-        base, whole = files.require(config.model), config.adapter == "none"
+        settings, whole = config.merge, config.adapter == "none"
+        rows = proof.proving_rows(inputs["prepare"], settings.verify_rows)
+        base = files.require(config.model)
         device, own_code = merging.place(config, base), files.locate(config.model).own_code
         report(step=0, steps=3, message="logits of the trained model" if whole else "logits of base and adapter")
         trained = inputs["train"] / ("model" if whole else "adapter")
-        if whole:
-            model = merging.load_stored(trained, device, own_code)
-        else:
-            model = merging.load_adapted(base, trained, device, own_code)
+        found: dict[str, Any] = {}
+        model = (
+            merging.load_stored(trained, device, own_code)
+            if whole
+            else merging.load_adapted(base, trained, device, own_code)
+        )
+        if kept := proof.kept(inputs["train"]):
+            found["trained"] = vars(proof.verify_trained(model, kept, inputs["prepare"], settings.tolerance))
         expected = proof.answer_logits(model, rows)
         report(step=1, steps=3, message="copy" if whole else "merge")
         if whole:
             change = merging.carry(trained, base, folder / "model")
         else:
             change = merging.merge(model, base, folder / "model")
-        template = prepared / merging.CHAT_TEMPLATE
+        template = inputs["prepare"] / merging.CHAT_TEMPLATE
         if template.is_file():
             merging.set_chat_template(template, folder / "model")
         del model
         gc.collect()  # PEFT's layers refer to each other; the weights must go before the merged model comes
         report(step=2, steps=3, message="logits of the merged model")
-        difference = proof.verify(folder / "model", expected, rows, config.merge.tolerance, device, own_code)
-        found = {
+        difference = proof.verify(folder / "model", expected, rows, settings.tolerance, device, own_code)
+        found |= {
             "difference": vars(difference),
             "rows": len(rows),
             "positions": sum(len(logits) for logits in expected),

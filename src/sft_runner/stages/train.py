@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 from sft_runner.config.schema import Config
 from sft_runner.config.schema_train import Train as Settings
 from sft_runner.disk import read_json, write_json
-from sft_runner.errors import MachineError
+from sft_runner.errors import MachineError, NotFinite
 from sft_runner.hardware import fit
+from sft_runner.model.memory import first_line, ran_out
+from sft_runner.model.proof import KEPT
 from sft_runner.stages.stage import Report, Result
 from sft_runner.training import checkpoints
 from sft_runner.training.attempts import Attempts, load
 from sft_runner.training.divergence import Diverged, Divergence
-from sft_runner.training.ending import BUDGET, DIVERGENCE, after_divergence, conclude
+from sft_runner.training.ending import DIVERGENCE, after_divergence, conclude
 from sft_runner.training.looks import best, evaluated
-from sft_runner.training.memory import Descent, OutOfMemory, Rung, first_line, free, ran_out, remedies, watched
-from sft_runner.training.output import ADAPTER, MODEL, trained, write_trained
+from sft_runner.training.memory import Ladder, OutOfMemory, Rung, free, remedies, watched
+from sft_runner.training.output import ADAPTER, MODEL, keep_logits, trained, write_trained
 
 if TYPE_CHECKING:
     from sft_runner.training.assembly import Assembly
@@ -42,7 +44,7 @@ class Train:
     model = "weights"
     data = False
     gpu = True
-    keeps: tuple[str, ...] = (CHECKPOINTS, ATTEMPTS, ADAPTER, MODEL, TRAINING)
+    keeps: tuple[str, ...] = (CHECKPOINTS, ATTEMPTS, ADAPTER, MODEL, KEPT, TRAINING)
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
         """Train, or go on with what an earlier attempt left; weights that are already complete are kept."""
@@ -87,11 +89,15 @@ def _until_it_fits(job: _Job) -> dict[str, Any]:
 
     hardware, attempts = job.config.hardware, job.attempts
     level = "none" if hardware.activation_checkpointing == "auto" else hardware.activation_checkpointing
-    top = Rung(fit(job.size, hardware.per_device_train_batch_size or job.size).micro_batch, level)
-    rung = attempts.rung(hardware.name, top)
+    rows = fit(job.size, hardware.per_device_train_batch_size or job.size).micro_batch
+    ladder = Ladder(
+        hardware.name, Rung(rows, level, hardware.per_device_eval_batch_size), job.size, attempts, job.report
+    )
     for sentence in warnings(attempts, job.size):
         job.report(message=sentence)
+    first = True
     while True:
+        rung = ladder.rung
         settled = replace(
             hardware,
             per_device_train_batch_size=rung.micro_batch,
@@ -99,45 +105,49 @@ def _until_it_fits(job: _Job) -> dict[str, Any]:
         )
         here = replace(job, config=replace(job.config, hardware=settled))
         try:
-            return _attempt(here)
+            return _attempt(here, ladder, first)
         except OutOfMemory as full:
-            lower = rung.lower(job.size)
+            rung = ladder.rung  # a look may have taken a step down
+            lower, step, error = rung.lower(job.size, full.largest), full.step, full.error
             if lower is None:
-                raise _no_memory(here.config, "while training", full.error) from full
-            descent = Descent(hardware.name, top, rung, lower, full.step, full.error)
-        attempts.descents.append(descent)
-        attempts.write()
-        job.report(message=descent.told(job.size))
-        rung = lower
+                raise _no_memory(here.config, "while training", error) from full
+        ladder.descend(lower, step, error)
+        first = False
         free()
 
 
-def _attempt(job: _Job) -> dict[str, Any]:
+def _attempt(job: _Job, ladder: Ladder, first: bool) -> dict[str, Any]:
     """One attempt: build, train, choose whose weights are kept, write them; returns what `training.json` says.
 
-    Raises `OutOfMemory` where the same rows may still fit in smaller pieces.
+    `first` says that it is the first one of this process. Raises `OutOfMemory` where the same rows may still fit in
+    smaller pieces.
     """
     from sft_runner.model import adapters
-    from sft_runner.training import figures, story
+    from sft_runner.training import figures, isolation, story
     from sft_runner.training.assembly import build
 
     config, attempts, taken = job.config, job.attempts, job.folder / CHECKPOINTS
     batch = fit(job.size, config.hardware.per_device_train_batch_size or job.size)
     newest = _newest(taken, config.train)
     with _loading_explained(config):
-        made = build(config, batch, job.prepared, taken, attempts, job.report)
+        made = build(config, batch, job.prepared, taken, ladder)
     trainer = made.trainer
     job.report(message=figures.told(figures.sizes(trainer, config)))
-    with watched(trainer):
-        if trainer.layout.packing and trainer.layout.flat and newest is None:
-            _check_packs(made, config, job.report)
-        diverged = _run(made, newest, attempts, job.report)
+    if newest and first:
+        attempts.resumed.append(newest[0])
+        attempts.write()
+    with watched(trainer, newest[0] if newest else 0):
+        remarks = isolation.keep_rows_apart(trainer, config)
+        diverged = _run(made, newest, job.report)
     if diverged:
         after_divergence(diverged, config, taken, attempts, trainer.state.max_steps)
     ending = conclude(trainer, config, taken, made.stopping.reason, diverged)
     metrics = figures.metrics(made, config, attempts, ending, batch)
     looks = evaluated(trainer.state.log_history)
-    notes = [*adapters.notes(trainer.model), *story.notes(config.train, attempts, ending, job.size)]
+    if attempts.descents and config.hardware.memory_gb <= 0:
+        del metrics["peak_memory_gb"]  # on the CPU it is that of the process, so of what did not fit
+    remarks += [*adapters.notes(trainer.model), *story.notes(config.train, attempts, ending)]
+    keep_logits(trainer, config, job.prepared, job.folder)
     write_trained(trainer, config, job.folder)
     done = {
         "metrics": metrics,
@@ -145,34 +155,36 @@ def _attempt(job: _Job) -> dict[str, Any]:
         "evaluated": looks,
         "out_of_memory": [asdict(descent) for descent in attempts.descents],
         "resumed": attempts.resumed,
-        "notes": notes,
-        "story": story.story(config.train, attempts, notes, best(looks, config.train.early_stopping.metric)),
+        "notes": [*story.descents(attempts, job.size), *remarks],
+        "story": story.story(config.train, attempts, job.size, remarks, looks),
         "files": checkpoints.settle(job.folder / trained(config)),
     }
     write_json(job.folder / TRAINING, done)
     return done
 
 
-def _run(made: "Assembly", newest: tuple[int, Path] | None, attempts: Attempts, report: Report) -> Divergence | None:
+def _run(made: "Assembly", newest: tuple[int, Path] | None, report: Report) -> Divergence | None:
     """Train to the end, from the newest checkpoint where there is one; returns what went wrong, if anything did."""
     if newest is None:
         checkpoint = None
     else:
         step, checkpoint = newest
         report(message=f"goes on from step {step}")
-        attempts.resumed.append(step)
-        attempts.write()
-        if made.stopping.out_of_time:  # an earlier attempt stopped there, and was killed before it could write
+        state = read_json(checkpoint / "trainer_state.json") or {}
+        if made.stopping.over(state.get("log_history", [])):  # an attempt ended there, and was killed before it wrote
             made.restore(checkpoint)
-            made.stopping.reason = BUDGET
             return None
     try:
         made.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Diverged as error:
-        attempts.tick()
-        made.stopping.reason = DIVERGENCE
-        return error.found
-    return None
+        found = error.found
+    except NotFinite as error:
+        found = made.stopping.diverged_at_look(made.trainer.state, error.message)
+    else:
+        return None
+    made.stopping.attempts.tick()
+    made.stopping.reason = DIVERGENCE
+    return found
 
 
 def _newest(folder: Path, train: Settings) -> tuple[int, Path] | None:
@@ -194,17 +206,6 @@ def _finished(folder: Path, name: str) -> dict[str, Any] | None:
     if isinstance(found, dict) and checkpoints.fits(folder / name, found.get("files", {})):
         return found
     return None
-
-
-def _check_packs(made: "Assembly", config: Config, report: Report) -> None:
-    """Rows in one flat row must not see each other."""
-    from sft_runner.training.isolation import CHECKED, check_isolated
-
-    exact = config.hardware.dtype == "float32" and config.quantization.bits == "none"
-    rows: Any = made.trainer.train_dataset
-    batch = made.trainer.data_collator(rows.select(range(min(CHECKED, len(rows)))).to_list())
-    difference = check_isolated(made.trainer.model, batch, exact)
-    report(message=f"packed rows are the same as alone, logits differ by at most {difference:.1e}")
 
 
 def _use_one_card(config: Config, report: Report) -> None:

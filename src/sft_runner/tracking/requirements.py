@@ -1,11 +1,8 @@
 """What a tracker needs before a run begins: its package, and for Weights & Biases a key. Imports none of them."""
 
-import netrc
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from sft_runner.config.schema import Tracking, Wandb
 from sft_runner.errors import MachineError
@@ -38,16 +35,10 @@ def _missing(tracking: Tracking) -> Iterator[MachineError]:
             hint = f"pip install 'sft-runner[{name}]', or go without it: tracking=[{rest}]"
             yield MachineError(f"tracking={name} needs the package {name}, which is not installed", hint)
     if "wandb" in names and not offline(tracking.wandb) and not _key():
-        hint = "set WANDB_API_KEY, run `wandb login` once, or use tracking.wandb.mode=offline"
+        hint = "set WANDB_API_KEY, or use tracking.wandb.mode=offline"
         yield MachineError("tracking=wandb: there is no key for Weights & Biases", hint)
 
 
 def _key() -> bool:
-    """Whether wandb would find a key: in the environment, or where `wandb login` has put it."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC") or Path("~/.netrc").expanduser()).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    """Whether the environment has a key, or a token in its place."""
+    return bool(os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))

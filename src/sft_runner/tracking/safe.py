@@ -9,6 +9,7 @@ from typing import Any
 from sft_runner.tracking.tracker import RunInfo, Tracker
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY = re.compile(r"(?<=://)([^\s?#]*)[?#][^\s'\"]*")
 
 
 class SafeTracker:
@@ -62,7 +63,12 @@ class SafeTracker:
         return next((found for found in ids if found is not None), None)
 
 
+def masked(text: str) -> str:
+    """`https://user:password@host/path?token=secret` as `https://***@host/path?***`."""
+    return _QUERY.sub(r"\1?***", _CREDENTIALS.sub("***@", text))
+
+
 def _one_line(error: Exception) -> str:
-    """The error's kind and first line, without the password that an address may hold."""
+    """The error's kind and first line, without the secrets that an address may hold."""
     lines = str(error).strip().splitlines()
-    return _CREDENTIALS.sub("***@", f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+    return masked(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)

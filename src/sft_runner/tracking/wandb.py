@@ -1,7 +1,7 @@
 """Weights & Biases: one run for the command, with a prefix for each stage. The only module that imports wandb.
 
-It hears numbers, settings and pictures: no code, no rows, nothing that is printed. The key is found by wandb itself, in
-`WANDB_API_KEY` or where `wandb login` has put it, and is written nowhere.
+It hears numbers, settings and pictures: no code, no rows, nothing that is printed. wandb itself reads the key from
+`WANDB_API_KEY`; it is written nowhere.
 """
 
 import os

@@ -26,18 +26,24 @@ def seal(checkpoint: Path) -> None:
     sync_folder(checkpoint.parent)
 
 
-def latest(folder: Path, until: int | None = None) -> tuple[int, Path] | None:
-    """The step and folder of the newest sealed checkpoint, up to step `until`, whose files have their sizes.
+def latest(folder: Path, until: int | None = None, every: int = 1) -> tuple[int, Path] | None:
+    """The step and folder of the newest sealed checkpoint whose files have their sizes: up to step `until`, and of a
+    multiple of `every`.
 
     Cheap: reads no weights.
     """
-    found = ((step, path) for step, path in _newest_first(folder) if until is None or step <= until)
+    found = (
+        (step, path) for step, path in _newest_first(folder) if (until is None or step <= until) and step % every == 0
+    )
     return next(((step, path) for step, path in found if _sealed(path, hashes=False)), None)
 
 
-def around(folder: Path, step: int) -> set[int]:
-    """The newest checkpoint up to a step, and the oldest after it: the one to fall back on, and its successor."""
-    steps = [taken for taken, _ in _newest_first(folder)]
+def around(folder: Path, step: int, every: int = 1) -> set[int]:
+    """The newest checkpoint up to a step, and the oldest after it: the one to fall back on, and its successor.
+
+    Both are of a multiple of `every` steps.
+    """
+    steps = [taken for taken, _ in _newest_first(folder) if taken % every == 0]
     return {*[taken for taken in steps if taken <= step][:1], *[taken for taken in steps if taken > step][-1:]}
 
 

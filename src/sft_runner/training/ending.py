@@ -8,6 +8,7 @@ from sft_runner.config.schema import Config
 from sft_runner.errors import StageFailed
 from sft_runner.training import checkpoints
 from sft_runner.training.attempts import Attempts
+from sft_runner.training.cadence import fallback
 from sft_runner.training.divergence import Divergence
 from sft_runner.training.looks import best, evaluated
 
@@ -38,13 +39,14 @@ def conclude(trainer: "Trainer", config: Config, folder: Path, stopped_by: str, 
     `folder` holds the checkpoints. Raises `StageFailed` where the best one was damaged.
     """
     state, train = trainer.state, config.train
-    kept = last = state.global_step
-    if diverged and (good := checkpoints.latest(folder, until=diverged.good)):
-        kept = last = good[0]
-    if train.load_best_model_at_end:
-        looks = [entry for entry in evaluated(state.log_history) if entry["step"] <= last]
-        found = best(looks, train.early_stopping.metric)
-        kept = int(found["step"]) if found else last
+    kept = state.global_step
+    looks = evaluated(state.log_history)
+    if diverged:
+        if good := checkpoints.latest(folder, diverged.good, fallback(train, state.max_steps)):
+            kept = good[0]
+        looks = [look for look in looks if look["step"] <= diverged.good and checkpoints.whole(folder, look["step"])]
+    if train.load_best_model_at_end and (found := best(looks, train.early_stopping.metric)):
+        kept = int(found["step"])
     if kept != state.global_step or diverged:
         checkpoint = checkpoints.whole(folder, kept)
         if checkpoint is None:
@@ -65,11 +67,11 @@ def after_divergence(found: Divergence, config: Config, folder: Path, attempts: 
     good = checkpoints.latest(folder)
     attempts.divergences.append(found)
     attempts.write()
-    if good and config.train.on_divergence == "keep":
+    if config.train.on_divergence == "keep" and checkpoints.latest(folder, every=fallback(config.train, steps)):
         return
     left = f"the last good checkpoint is that of step {good[0]}" if good else "no checkpoint was taken before it began"
     precision = "" if config.hardware.dtype == "float32" else ", use hardware.dtype=float32"
-    keep = ", or set train.on_divergence=keep to end with the last good checkpoint" if good else ""
+    keep = ", or set train.on_divergence=keep to end with the weights of the last good tenth" if good else ""
     raise StageFailed(
         f"{found.what} at step {found.step} of {steps}: training has diverged; {left}",
         f"lower train.learning_rate, raise train.warmup_steps, lower train.max_grad_norm{precision}{keep}; "

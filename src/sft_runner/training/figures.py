@@ -1,6 +1,7 @@
 """What a training measured: sizes, speed, memory, and how it ended."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from sft_runner.config.schema import Config
 from sft_runner.hardware import Fit
 from sft_runner.training.assembly import Assembly
 from sft_runner.training.attempts import Attempts
+from sft_runner.training.cadence import tenth
 from sft_runner.training.ending import Ending
 from sft_runner.training.looks import PREFIX, best, evaluated
 from sft_runner.training.progress import peak_memory_gb
@@ -21,7 +23,7 @@ def metrics(made: Assembly, config: Config, attempts: Attempts, ending: Ending, 
     trainer, state, metric = made.trainer, made.trainer.state, config.train.early_stopping.metric
     looked = best(evaluated(state.log_history), metric)
     return {
-        "loss": next(entry["loss"] for entry in reversed(losses(trainer)) if entry["step"] <= ending.kept),
+        "loss": final_loss(losses(trainer), ending.kept, tenth(ending.steps)),
         "steps": ending.step,
         "kept_step": ending.kept,
         "stopped_by": ending.stopped_by,
@@ -34,7 +36,7 @@ def metrics(made: Assembly, config: Config, attempts: Attempts, ending: Ending, 
         "accumulation": batch.accumulation,
         "rows_per_step": config.train.batch_size,
         "activation_checkpointing": config.hardware.activation_checkpointing,
-        "skipped_steps": _skipped(trainer),
+        **_skipped(trainer),
         "out_of_memory": len(attempts.descents),
     } | ({"best": {"step": looked["step"], metric: looked[PREFIX + metric]}} if looked else {})
 
@@ -42,6 +44,21 @@ def metrics(made: Assembly, config: Config, attempts: Attempts, ending: Ending, 
 def losses(trainer: Trainer) -> list[dict[str, Any]]:
     """The logged losses, each the mean since the one before, as far as they are numbers."""
     return [entry for entry in trainer.state.log_history if math.isfinite(entry.get("loss", math.nan))]
+
+
+def final_loss(logged: Sequence[Mapping[str, Any]], until: int, tenth: int) -> float:
+    """The mean loss of the last steps up to a step: of a tenth of all steps, and of what is over since the last one.
+
+    Each `tenth` steps there is a log entry, so the number is the same however often the trainer logs.
+    """
+    after = max((until - tenth) // tenth * tenth, 0)
+    total = last = count = 0.0
+    for entry in logged:
+        steps = entry["step"] - max(last, after)
+        if steps > 0 and entry["step"] <= until:
+            total, count = total + steps * entry["loss"], count + steps
+        last = entry["step"]
+    return total / count if count else math.nan
 
 
 def sizes(trainer: Trainer, config: Config) -> dict[str, Any]:
@@ -57,15 +74,21 @@ def sizes(trainer: Trainer, config: Config) -> dict[str, Any]:
 
 
 def _speed(made: Assembly, config: Config) -> dict[str, Any]:
-    """Tokens a second, the share of them that is not padding, peak memory, and on a card MFU: of this process."""
+    """Tokens a second, the share of them that is not padding, peak memory, and on a card MFU: of this process.
+
+    Of a process that made no step, as an earlier one had made all, only the memory.
+    """
     trainer, progress, state = made.trainer, made.progress, made.trainer.state
     tokens = state.num_input_tokens_seen - progress.first_token
     rate = progress.tokens_per_second(state)
-    steps = max(state.global_step - progress.first_step, 1)
-    found = {
+    steps = state.global_step - progress.first_step
+    memory = {"peak_memory_gb": round(peak_memory_gb(), 3)}
+    if not steps:
+        return memory
+    found = memory | {
         "tokens_per_second": round(rate, 1),
         "real_tokens": round(tokens / max(trainer.positions_seen, 1), 4),
-        "peak_memory_gb": round(peak_memory_gb(), 3),
+        **({"looks_seconds": round(progress.looks_seconds, 3)} if progress.looks else {}),
     }
     peak = _peak_flops(config)
     length = round(tokens / steps / config.train.batch_size)
@@ -95,11 +118,16 @@ def mfu(model: Any, tokens_per_second: float, length: int, peak_flops: float) ->
     return round(compute_mfu(flops, tokens_per_second, 1, peak_flops), 2)
 
 
-def _skipped(trainer: Trainer) -> int:
-    """Steps that changed nothing: with float16, those whose gradients overflowed."""
+def _skipped(trainer: Trainer) -> dict[str, int]:
+    """Steps that changed nothing: with float16, those whose gradients overflowed.
+
+    A schedule that moves at looks, not at steps, does not tell.
+    """
     if not trainer.args.fp16 or trainer.lr_scheduler is None:
-        return 0
-    return int(trainer.state.global_step - trainer.lr_scheduler.state_dict()["last_epoch"])
+        return {"skipped_steps": 0}
+    if trainer.args.lr_scheduler_type == "reduce_lr_on_plateau":
+        return {}
+    return {"skipped_steps": int(trainer.state.global_step - trainer.lr_scheduler.state_dict()["last_epoch"])}
 
 
 def _peak_flops(config: Config) -> float | None:

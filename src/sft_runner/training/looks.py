@@ -4,15 +4,15 @@ A look changes nothing: it draws no random number, and the model goes back to tr
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sft_runner.config.schema import Config
 from sft_runner.config.schema_train import Train
-from sft_runner.errors import DataError, StageFailed, UserError
+from sft_runner.errors import DataError, UserError
 from sft_runner.stages.metrics import LOWER_IS_BETTER
-from sft_runner.stages.stage import Report
-from sft_runner.training.memory import ran_out
+from sft_runner.training.memory import Ladder
 
 PREFIX = "eval_"
 """What transformers puts before the name of a metric that was measured on held-out rows."""
@@ -20,8 +20,9 @@ SHARE = 0.1
 """Steps between two looks, as a share of all steps, where a look is needed and `train.eval_steps` is open."""
 Entry = Mapping[str, Any]
 """A log entry with `eval_loss`, and its `step`."""
-Look = Callable[[Any], dict[str, float]]
-"""From the model to what it scores: `eval_loss` in nats for each answer token, and the metric that is watched."""
+Look = Callable[[Any, int], dict[str, float]]
+"""From the model and the steps it has done to its scores: `eval_loss` in nats for each answer token, and the metric
+that is watched."""
 
 
 def eval_steps(train: Train) -> float:
@@ -35,10 +36,11 @@ def eval_steps(train: Train) -> float:
     return train.eval_steps
 
 
-def look(config: Config, prepared: Path, report: Report) -> Look | None:
+def look(config: Config, prepared: Path, ladder: Ladder) -> Look | None:
     """How to look at `train.eval_rows` of the held-out rows; None where `train` asks for no looks.
 
-    Raises `DataError` where no row was held out.
+    Where memory runs out, it scores fewer at once from then on. Raises `DataError` where no row was held out; the look
+    raises `MachineError` where memory runs out with one row.
     """
     if not eval_steps(config.train):
         return None
@@ -54,19 +56,17 @@ def look(config: Config, prepared: Path, report: Report) -> Look | None:
         raise DataError("data.held_out: no row was kept away from training for train.eval_steps", hint) from error
     tokenizer, watched = load_tokenizer(require(config.model)), config.train.early_stopping.metric
     generated = [watched] if watched in METRICS else []
-    size = config.hardware.per_device_eval_batch_size
+    longest = config.train.early_stopping.max_new_tokens or config.evaluate.max_new_tokens
 
-    def measure(model: Any) -> dict[str, float]:
-        nonlocal size
-        while True:
-            try:
-                found = score(model, tokenizer, rows, generated, config.evaluate.max_new_tokens, size, _silent)
-                return {f"{PREFIX}{name}": found.metrics[name] for name in ("loss", watched)}
-            except (RuntimeError, MemoryError) as error:
-                if size == 1 or isinstance(error, StageFailed) or not ran_out(error):
-                    raise
-            size //= 2
-            report(message=f"out of memory at held-out rows: scores {size} at once")
+    def measure(model: Any, step: int) -> dict[str, float]:
+        def told(**values: Any) -> None:  # only where memory ran out: the steps of a look are not those of the training
+            fewer = values.get("per_device_eval_batch_size", ladder.rung.eval_batch)
+            if fewer < ladder.rung.eval_batch:
+                ladder.descend(replace(ladder.rung, eval_batch=fewer), step, values["error"])
+
+        size = ladder.rung.eval_batch
+        found = score(model, tokenizer, rows, generated, longest, size, told)
+        return {f"{PREFIX}{name}": found.metrics[name] for name in ("loss", watched)}
 
     return measure
 
@@ -77,9 +77,12 @@ def evaluated(history: Iterable[Entry]) -> list[Entry]:
 
 
 def best(looks: Iterable[Entry], metric: str) -> Entry | None:
-    """The first of the looks with the best score."""
-    scores = [(_badness(entry, metric), entry["step"], entry) for entry in looks]
-    return min(scores, key=lambda score: score[:2])[2] if scores else None
+    """The look with the best score; of several, the one with the lowest loss, then the first."""
+
+    def order(entry: Entry) -> tuple[float, float, int]:
+        return _badness(entry, metric), float(entry[f"{PREFIX}loss"]), int(entry["step"])
+
+    return min(looks, key=order, default=None)
 
 
 def without_improvement(looks: Iterable[Entry], metric: str, min_delta: float) -> int:
@@ -100,7 +103,3 @@ def without_improvement(looks: Iterable[Entry], metric: str, min_delta: float) -
 def _badness(entry: Entry, metric: str) -> float:
     value = float(entry[f"{PREFIX}{metric}"])
     return value if metric in LOWER_IS_BETTER else -value
-
-
-def _silent(**_: Any) -> None:
-    """A look is no stage of its own: its steps are not those of the training."""

@@ -1,24 +1,24 @@
 """What is done when memory runs out: the rows of a step in smaller pieces, then fewer activations kept.
 
 No rung of this ladder changes what is learned: each step has the same rows, and its loss is the mean over their tokens.
+What a model computes for each pass by itself depends on the pieces: dropout, and the loss that balances experts.
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sft_runner.config.schema import Config
+from sft_runner.config.schema import MODES, Config
 from sft_runner.hardware import GB, fit
+from sft_runner.model.memory import first_line, ran_out
 
 if TYPE_CHECKING:
+    from sft_runner.stages.stage import Report
+    from sft_runner.training.attempts import Attempts
     from sft_runner.training.trainer import Trainer
 
-LEVELS = ("none", "selective", "full")
-"""Activation checkpointing, from the fastest to the one that takes the least memory."""
-SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What errors say that have no class of their own: CUDA's runtime, torch's allocator on the CPU, cuBLAS."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,23 @@ class Rung:
     micro_batch: int
     """Most rows of full length in one forward and backward pass."""
     activation_checkpointing: str
-    """One of `LEVELS`."""
+    """One of `MODES`."""
+    eval_batch: int = 0
+    """Held-out rows that are scored at once in a look."""
 
-    def lower(self, size: int) -> "Rung | None":
-        """The next rung for steps of `size` rows: half the micro-batch, at 1 more checkpointing; None at the end."""
-        if self.micro_batch > 1:
-            return replace(self, micro_batch=fit(size, self.micro_batch // 2).micro_batch)
-        level = LEVELS.index(self.activation_checkpointing) + 1
-        return replace(self, activation_checkpointing=LEVELS[level]) if level < len(LEVELS) else None
+    def lower(self, size: int, largest: Callable[[int], int] = int) -> "Rung | None":
+        """The next rung for steps of `size` rows, or None at the end.
+
+        At least half the micro-batch, and so little that the largest pass becomes smaller; where no micro-batch does
+        that, 1 and more checkpointing. `largest` gives the positions of the largest pass for a micro-batch.
+        """
+        rows = self.micro_batch
+        while rows > 1:
+            rows = fit(size, rows // 2).micro_batch
+            if largest(rows) < largest(self.micro_batch):
+                return replace(self, micro_batch=rows)
+        level = MODES.index(self.activation_checkpointing) + 1
+        return replace(self, micro_batch=1, activation_checkpointing=MODES[level]) if level < len(MODES) else None
 
     def __str__(self) -> str:
         text = f"micro-batch {self.micro_batch}"
@@ -60,46 +69,73 @@ class Descent:
     """Optimizer steps done when memory ran out."""
     error: str
     """What the allocator said."""
+    resumed: int = 0
+    """How often the training had been interrupted before."""
 
     def told(self, size: int) -> str:
         """In words, for steps of `size` rows."""
+        if self.left.eval_batch != self.taken.eval_batch:
+            return (
+                f"out of memory at the held-out rows after step {self.step} with {self.left.eval_batch} at once: "
+                f"goes on with {self.taken.eval_batch}"
+            )
         return (
             f"out of memory at step {self.step + 1} with {self.left}: "
             f"goes on with {self.taken}, the same {size} rows in a step"
         )
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """Where a training stands. Each step down is said, and remembered for the attempts after it."""
+
+    hardware: str
+    """The preset."""
+    top: Rung
+    """Where it begins."""
+    size: int
+    """Rows of an optimizer step."""
+    attempts: "Attempts"
+    """Remembers the descents."""
+    report: "Report"
+
+    @property
+    def rung(self) -> Rung:
+        """The present rung."""
+        return self.attempts.rung(self.hardware, self.top)
+
+    def descend(self, taken: Rung, step: int, error: str) -> None:
+        """Go on with a lower rung after an `error` when `step` optimizer steps were done."""
+        resumed = len(self.attempts.resumed)
+        descent = Descent(self.hardware, self.top, self.rung, taken, step, error, resumed)
+        self.attempts.descents.append(descent)
+        self.attempts.write()
+        self.report(message=descent.told(self.size))
+
+
 class OutOfMemory(Exception):
     """Memory ran out while the trainer was at work."""
 
-    def __init__(self, step: int, error: str) -> None:
+    def __init__(self, step: int, error: str, largest: Callable[[int], int]) -> None:
+        """`largest` gives the positions of the largest pass of that step for a micro-batch."""
         super().__init__(error)
-        self.step, self.error = step, error
+        self.step, self.error, self.largest = step, error, largest
 
 
 @contextmanager
-def watched(trainer: "Trainer") -> Iterator[None]:
-    """Turn every way of running out of memory into `OutOfMemory`."""
+def watched(trainer: "Trainer", resumed: int = 0) -> Iterator[None]:
+    """Turn every way of running out of memory into `OutOfMemory`. `resumed` is the step that training goes on from."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not ran_out(error):
             raise
-        raise OutOfMemory(trainer.state.global_step, first_line(error)) from error
+        layout, lengths = trainer.layout, trainer.lengths  # not the trainer, which must go
 
+        def largest(rows: int) -> int:
+            return replace(layout, rows=rows).largest(lengths) if lengths else rows
 
-def ran_out(error: BaseException) -> bool:
-    """Whether an error means that there was no memory left."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that some allocators add; Python's own says nothing."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise OutOfMemory(max(trainer.state.global_step, resumed), first_line(error), largest) from error
 
 
 def free() -> None:

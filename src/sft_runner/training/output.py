@@ -26,8 +26,23 @@ def prepare_start(trainer: Any, config: Config) -> None:
         return
     if starts.moves(config.lora):
         trainer.start = starts.factors(trainer.model)
-    if config.lora.use_dora:
-        starts.give_direction(trainer.model)
+    if config.lora.use_dora and config.train.continue_from is None:  # an earlier adapter has lengths of its own
+        starts.fit_magnitudes(trainer.model)
+
+
+def keep_logits(trainer: Any, config: Config, prepared: Path, folder: Path) -> None:
+    """Keep what the trained model says on a few prepared rows, before anything is written, for merge to compare with.
+
+    Not where the base is quantized: merge goes back to the base as it is stored, which says something else.
+    """
+    import torch
+
+    from sft_runner.model import proof
+
+    hardware = config.hardware
+    if config.quantization.bits == "none":
+        coarser = hardware.trained_dtype if hardware.dtype == "float32" else hardware.dtype
+        proof.keep(trainer.model, prepared, folder, getattr(torch, coarser))
 
 
 def write_trained(trainer: Any, config: Config, folder: Path) -> None:

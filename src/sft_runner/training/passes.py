@@ -60,11 +60,14 @@ class Layout:
 
         All are of shape (rows, longest row of the pass), or (1, tokens) where flat, then with the lengths of the rows.
         """
-        lengths = batch["lengths"]
-        for group in self.groups(lengths):
-            own = [lengths[row] for row in group]
-            one = {name: batch[name][group, : max(own)] for name in ("input_ids", "labels")}
-            yield flattened(one, own) if self.packing and self.flat else self._padded(one, own)
+        for group in self.groups(batch["lengths"]):
+            yield self.laid(batch, group)
+
+    def laid(self, batch: Batch, group: Sequence[int]) -> "dict[str, Tensor]":
+        """One pass: what the model is given for the rows at the places of `group`."""
+        own = [batch["lengths"][row] for row in group]
+        one = {name: batch[name][group, : max(own)] for name in ("input_ids", "labels")}
+        return flattened(one, own) if self.packing and self.flat else self._padded(one, own)
 
     def groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """The places of the rows of each pass."""
@@ -72,6 +75,12 @@ class Layout:
             return [list(range(len(lengths)))[start : start + self.rows] for start in range(0, len(lengths), self.rows)]
         most = max(self.rows * (self.length or max(lengths)), *lengths)
         return pack(lengths, most) if self.flat else similar(lengths, most, self.pass_cost)
+
+    def largest(self, lengths: Sequence[int]) -> int:
+        """Positions of the largest pass over a step of rows of these lengths, padding counted."""
+        flat = self.packing and self.flat
+        passes = ([lengths[row] for row in group] for group in self.groups(lengths))
+        return max((sum(own) if flat else len(own) * max(own) for own in passes), default=0)
 
     def _padded(self, one: "dict[str, Tensor]", lengths: Sequence[int]) -> "dict[str, Tensor]":
         places = _places(one["input_ids"])

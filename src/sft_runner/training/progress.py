@@ -1,5 +1,6 @@
 """How training goes, as the stage reports it while it runs."""
 
+import math
 import resource
 import time
 from typing import Any
@@ -23,6 +24,7 @@ class Progress(TrainerCallback):
         self.began = self.told = time.perf_counter()
         self.ended: float | None = None
         self.first_step = self.first_token = 0
+        self.looks, self.looks_seconds, self.look_began = 0, 0.0, self.began
 
     def begin(self, state: TrainerState) -> None:
         """What was done before this process does not count for its speed."""
@@ -39,6 +41,10 @@ class Progress(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         logs: dict[str, Any] = more["logs"]
+        if f"{PREFIX}loss" in logs:
+            self.looks += 1
+            self.looks_seconds += time.perf_counter() - self.look_began
+        self.look_began = time.perf_counter()  # where one is due, it follows the loss of its step
         names = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy")
         shown = {name: value for name, value in logs.items() if name in names or name.startswith(PREFIX)}
         if "loss" in shown or f"{PREFIX}loss" in shown:  # else it is the summary at the end
@@ -48,8 +54,8 @@ class Progress(TrainerCallback):
         self.ended = time.perf_counter()
 
     def seconds(self) -> float:
-        """How long training has taken, or took, in this process."""
-        return (self.ended or time.perf_counter()) - self.began
+        """How long training has taken, or took, in this process, without its looks at held-out rows."""
+        return (self.ended or time.perf_counter()) - self.began - self.looks_seconds
 
     def tokens_per_second(self, state: TrainerState) -> float:
         """Tokens of real rows, padding left out, in this process."""
@@ -65,8 +71,14 @@ class Progress(TrainerCallback):
             **values,
             tokens_per_second=round(self.tokens_per_second(state), 1),
             memory_gb=round(peak_memory_gb(), 3),
-            seconds_left=round(self.seconds() / max(done, 1) * (state.max_steps - state.global_step), 1),
+            seconds_left=round(self._seconds_left(state, done), 1),
         )
+
+    def _seconds_left(self, state: TrainerState, done: int) -> float:
+        """Steps and looks to come, each as long as those before."""
+        left = state.max_steps - state.global_step
+        looks = math.ceil(left / state.eval_steps) if self.looks else 0
+        return self.seconds() / max(done, 1) * left + self.looks_seconds / max(self.looks, 1) * looks
 
 
 def peak_memory_gb() -> float:

@@ -7,6 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sft_runner.config.schema_train import Train
 from sft_runner.training import checkpoints
+from sft_runner.training.cadence import fallback, stretch, tenth
 from sft_runner.training.divergence import good_until
 from sft_runner.training.looks import best, evaluated
 
@@ -17,8 +18,17 @@ class Sealing(TrainerCallback):
     def __init__(self, train: Train, folder: Path) -> None:
         self.train, self.folder = train, folder
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        state.compute_steps(args, state.max_steps)  # type: ignore[no-untyped-call]  # else those of the attempt that took the checkpoint
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step >= state.max_steps:
+        step, steps = state.global_step, state.max_steps
+        every = fallback(self.train, steps)
+        if every > 1 and step % every == 0:
+            control.should_save = True
+        if step % tenth(steps) == 0 or (self.train.on_divergence == "keep" and step % stretch(self.train, steps) == 0):
+            control.should_log = True
+        if step >= steps:
             control.should_save = False  # the trained weights themselves follow at once
             control.should_log = True
         if control.should_save or control.should_evaluate:
@@ -30,8 +40,9 @@ class Sealing(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         checkpoints.seal(self.folder / f"{checkpoints.PREFIX}{state.global_step}")
-        good = good_until([entry for entry in state.log_history if "loss" in entry])
-        needed, best_step = checkpoints.around(self.folder, good), self._best(state)
+        logged, steps = [entry for entry in state.log_history if "loss" in entry], state.max_steps
+        good, best_step = good_until(logged, stretch(self.train, steps)), self._best(state)
+        needed = checkpoints.around(self.folder, good, fallback(self.train, steps))
         checkpoints.rotate(self.folder, self.train.save_total_limit, needed | ({best_step} if best_step else set()))
 
     def _best(self, state: TrainerState) -> int | None:

@@ -1,14 +1,16 @@
 """When training ends before its last step: no better on held-out rows, out of time, or diverged."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sft_runner.config.schema_train import Train
 from sft_runner.training.attempts import Attempts
-from sft_runner.training.divergence import Diverged, divergence
+from sft_runner.training.cadence import stretch
+from sft_runner.training.divergence import Diverged, Divergence, at_look, divergence
 from sft_runner.training.ending import BUDGET, EARLY, STEPS
-from sft_runner.training.looks import evaluated, without_improvement
+from sft_runner.training.looks import Entry, evaluated, without_improvement
 
 
 class Stopping(TrainerCallback):
@@ -24,6 +26,18 @@ class Stopping(TrainerCallback):
         hours = self.train.max_hours
         return hours is not None and self.attempts.seconds >= hours * 3600
 
+    def over(self, history: Sequence[Entry]) -> bool:
+        """Whether training was over at the end of this log, which a checkpoint carries; then `reason` says why."""
+        if self.out_of_time:
+            self.reason = BUDGET
+        elif self._no_better(history):
+            self.reason = EARLY
+        return self.reason != STEPS
+
+    def diverged_at_look(self, state: TrainerState, what: str) -> Divergence:
+        """Held-out rows had a loss that is no number."""
+        return at_look(state.global_step, what, _losses(state), stretch(self.train, state.max_steps))
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.attempts.start()
 
@@ -38,19 +52,25 @@ class Stopping(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         if "loss" not in more["logs"]:
             return
-        found = divergence([entry for entry in state.log_history if "loss" in entry], overflows=args.fp16)
+        found = divergence(_losses(state), stretch(self.train, state.max_steps), overflows=args.fp16)
         if found:
             raise Diverged(found)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        stopping = self.train.early_stopping
-        if stopping.patience is None or self.reason != STEPS or state.global_step >= state.max_steps:
-            return
-        looks = evaluated(state.log_history)
-        if without_improvement(looks, stopping.metric, stopping.min_delta) >= stopping.patience:
+        if self.reason == STEPS and state.global_step < state.max_steps and self._no_better(state.log_history):
             self.reason = EARLY
             control.should_training_stop = True
-            control.should_save = False  # from here, the next attempt would train on
+            control.should_save = True  # the next attempt need not train to here again
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.attempts.tick(write=True)
+
+    def _no_better(self, history: Sequence[Entry]) -> bool:
+        stopping = self.train.early_stopping
+        if stopping.patience is None:
+            return False
+        return without_improvement(evaluated(history), stopping.metric, stopping.min_delta) >= stopping.patience
+
+
+def _losses(state: TrainerState) -> list[Entry]:
+    return [entry for entry in state.log_history if "loss" in entry]

@@ -10,15 +10,14 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from sft_runner.data.template import IGNORED
-from sft_runner.errors import StageFailed
-from sft_runner.training.divergence import Diverged, Divergence, good_until
+from sft_runner.model.starts import MAGNITUDE
 from sft_runner.training.looks import Look
 from sft_runner.training.loss import summed_loss
 from sft_runner.training.optimizer import loraplus
 from sft_runner.training.passes import Layout
 
-MAGNITUDE = "lora_magnitude_vector"
-"""DoRA's lengths of columns, whose updates are smaller than bfloat16 can hold."""
+MEASURED = ("entropy", "mean_token_accuracy")
+"""What TRL's loss measures by the way."""
 MOST_LOGITS = 2**28
 """Logits held at once by the plain loss, 1 GiB in float32; more go through TRL's loss, which never holds them all."""
 
@@ -43,6 +42,7 @@ class Trainer(SFTTrainer):
         self.trained_dtype, self.look = trained_dtype, look
         self._set_precision()  # TRL rounds the adapter of a quantized base to bfloat16
         self.positions_seen = 0
+        self.lengths: list[int] = []  # of the rows of the newest step
         self.processing_class = None  # the rows are tokens already; without it no checkpoint carries a tokenizer
         self.loraplus_lr_ratio = loraplus_lr_ratio
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
@@ -59,8 +59,9 @@ class Trainer(SFTTrainer):
         """Checkpoints are read by nobody but the next attempt."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's; without its count of tokens, which is wrong for padded passes: transformers counts them rightly."""
-        self._metrics["train"].pop("num_tokens", None)
+        """TRL's; without its count of tokens, padding too, and without what only passes through its own loss tell."""
+        for name in ("num_tokens", *(MEASURED if self.plain_loss else ())):
+            self._metrics["train"].pop(name, None)
         super().log(logs, start_time)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -70,12 +71,18 @@ class Trainer(SFTTrainer):
         found: torch.optim.Optimizer = super().create_optimizer(model)
         return found
 
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """transformers' own, without DoRA's lengths."""
+        return [name for name in super().get_decay_parameter_names(model) if MAGNITUDE not in name]
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward, pass by pass; returns the loss of the step, whose gradients are added up."""
-        passes = list(self.layout.passes(inputs))
-        self.current_gradient_accumulation_steps = len(passes)  # what is a mean over passes is divided by it
+        self.lengths = inputs["lengths"]
         loss = torch.zeros((), device=self.args.device)
-        for one in passes:
+        for group in self.layout.groups(self.lengths):
+            one, tokens = self.layout.laid(inputs, group), sum(self.lengths[row] for row in group)
+            # what is a mean over passes, such as the loss that balances experts, is divided by it: each token weighs 1
+            self.current_gradient_accumulation_steps = sum(self.lengths) / tokens  # type: ignore[assignment]
             self.positions_seen += one["input_ids"].numel()
             loss += super().training_step(model, one, num_items_in_batch)  # type: ignore[no-untyped-call]
         return loss
@@ -85,21 +92,18 @@ class Trainer(SFTTrainer):
     ) -> Any:
         """TRL's loss; on the CPU, where TRL has no fused kernel, the same number by plain cross-entropy."""
         count = int((inputs["labels"][:, 1:] != IGNORED).sum()) if self.plain_loss else 0
-        if return_outputs or not 0 < count * model.config.get_text_config().vocab_size <= MOST_LOGITS:
+        logits = count * model.config.get_text_config().vocab_size
+        if return_outputs or not self.plain_loss or logits > MOST_LOGITS:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
-        return summed_loss(model, inputs) / (count if num_items_in_batch is None else num_items_in_batch)
+        return summed_loss(model, inputs) / max(int(count if num_items_in_batch is None else num_items_in_batch), 1)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """A look at held-out rows; TRL's own would pad them as training does."""
         if self.look is None:
             raise RuntimeError("this trainer was made without a look at held-out rows")
-        try:
-            with torch.random.fork_rng(), self.compute_loss_context_manager():
-                metrics = self.look(self.model)  # leaves the model in evaluation mode, which TRL's log goes by
-        except StageFailed as error:  # a loss that is not a number
-            good = good_until([entry for entry in self.state.log_history if "loss" in entry])
-            raise Diverged(Divergence(self.state.global_step, error.message, good)) from error
-        self.log(metrics)
+        with torch.random.fork_rng(), self.compute_loss_context_manager():
+            metrics = self.look(self.model, self.state.global_step)
+        self.log(metrics)  # TRL's goes by the mode of the model, which a look leaves in evaluation
         self.model.train()
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_runner.config.schema import Config
-from sft_runner.cost.fitting import MODES
+from sft_runner.config.schema import MODES, Config
 from sft_runner.cost.memory import training_memory
 from sft_runner.cost.table import passes
 from sft_runner.data.report.numbers import duration, percent
@@ -13,6 +12,7 @@ from sft_runner.hardware import GB
 from sft_runner.method import method_of
 from sft_runner.model.architecture import architecture
 from sft_runner.page import environment
+from sft_runner.stages.metrics import METRICS
 from sft_runner.training.report.curve import Entries
 
 
@@ -22,27 +22,36 @@ def page(
     """The whole page; `picture` is the SVG that stands in it, all other text is escaped."""
     from markupsafe import Markup
 
+    watched = config.train.early_stopping.metric
     values = {
         "config": config,
-        "headline": list(_headline(facts, evaluated)),
+        "headline": list(_headline(facts, evaluated, watched)),
         "picture": Markup(picture),
         "measured": list(_measured(config, facts)),
         "settings": list(_settings(config)),
         "story": story,
-        "looks": _looks(logged, evaluated),
+        "looks": _looks(logged, evaluated, watched),
+        "watched": [] if watched == "loss" else [_name(watched)],
         "best": (facts.get("best") or {}).get("step"),
     }
     return environment(Path(__file__).parent).get_template("page.html.jinja").render(values)
 
 
-def _headline(facts: Mapping[str, Any], evaluated: Entries) -> Iterator[tuple[str, str, str]]:
-    """Number, what it is, and its colour."""
-    yield f"{facts['loss']:.4f}", "training loss", "train"
-    if evaluated:
-        best = min(evaluated, key=lambda entry: float(entry["eval_loss"]))
-        yield f"{best['eval_loss']:.4f}", f"held-out loss, lowest, at step {best['step']}", "held_out"
+def _headline(facts: Mapping[str, Any], evaluated: Entries, watched: str) -> Iterator[tuple[str, str, str]]:
+    """Number, what it is, and its colour: of the weights that are the result."""
+    kept = facts.get("kept_step", facts["steps"])
+    yield f"{facts['loss']:.4f}", f"training loss before step {kept:,}", "train"
+    look = next((entry for entry in reversed(evaluated) if entry["step"] <= kept), None)
+    if look:
+        for metric in dict.fromkeys(("loss", watched)):
+            yield (
+                _score(metric, look[f"eval_{metric}"]),
+                f"held-out {_name(metric)} at step {look['step']:,}",
+                "held_out",
+            )
     yield f"{facts['steps']:,}", "optimizer steps", "source"
-    yield f"{facts['tokens_per_second']:,.0f}", "tokens a second", "source"
+    if "tokens_per_second" in facts:
+        yield f"{facts['tokens_per_second']:,.0f}", "tokens a second", "source"
 
 
 def _measured(config: Config, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -62,9 +71,10 @@ def _measured(config: Config, facts: Mapping[str, Any]) -> Iterator[tuple[str, s
     if "real_tokens" in facts:
         yield "tokens that are not padding", percent(facts["real_tokens"])
     if "mfu" in facts:
-        yield "model FLOPs utilisation", f"{facts['mfu']:.1f} %"
+        yield "model FLOPs utilisation", f"{facts['mfu']:.1f} %, counted as if all weights trained"
     if "seconds" in facts:
-        yield "time in the trainer", duration(facts["seconds"])
+        looks = f", of which looks {duration(facts['looks_seconds'])}" if "looks_seconds" in facts else ""
+        yield "time in the trainer", duration(facts["seconds"]) + looks
     if "peak_memory_gb" in facts:
         told = f"; the plan said up to {planned:.2f} GB, for rows of full length" if planned else ""
         yield "peak memory", f"{facts['peak_memory_gb']:.2f} GB{told}"
@@ -98,7 +108,21 @@ def _settings(config: Config) -> Iterator[tuple[str, str]]:
     yield "train.seed", str(train.seed)
 
 
-def _looks(logged: Entries, evaluated: Entries) -> list[tuple[int, str, str]]:
-    """Step, training loss and held-out loss of each look."""
+def _looks(logged: Entries, evaluated: Entries, watched: str) -> list[tuple[int, list[str]]]:
+    """Of each look its step, and the training loss, the held-out loss and what else is watched."""
     losses = {entry["step"]: f"{entry['loss']:.4f}" for entry in logged}
-    return [(entry["step"], losses.get(entry["step"], ""), f"{entry['eval_loss']:.4f}") for entry in evaluated]
+    metrics = dict.fromkeys(("loss", watched))
+    return [
+        (entry["step"], [losses.get(entry["step"], ""), *(_score(one, entry[f"eval_{one}"]) for one in metrics)])
+        for entry in evaluated
+    ]
+
+
+def _score(metric: str, value: float) -> str:
+    """A number of a look, as the line of the stage shows it."""
+    return percent(value) if metric in METRICS else f"{value:.4f}"
+
+
+def _name(metric: str) -> str:
+    """A metric in words."""
+    return metric.replace("_", " ")
