@@ -1,6 +1,7 @@
 """What is known of a model without loading it: the shipped files, folders on this machine, and code of its own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ def test_packed_or_damaged_weights_are_not_counted(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
     assert weights.sizes(tmp_path) == {}
-    assert architecture(Model(name=str(tmp_path))) == packed
+    assert architecture(Model(name=str(tmp_path))) == replace(packed, stored_bits=0)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sft_runner.config import installed
-from sft_runner.config.schema import Config, Lora, flatten
+from sft_runner.config.schema import ALL_LINEAR, Config, Lora, flatten
 from sft_runner.config.sft_fields import check_extra
-from sft_runner.cost.parameters import ALL_LINEAR, EXACT, adapter_shapes, matrices_of, parameters
+from sft_runner.cost.parameters import EXACT, adapter_shapes, matrices_of, parameters
 from sft_runner.data.selection import KINDS
 from sft_runner.errors import UnknownName, UserError
 from sft_runner.model import remote_code

@@ -38,13 +38,16 @@ def latest(folder: Path, until: int | None = None, every: int = 1) -> tuple[int,
     return next(((step, path) for step, path in found if _sealed(path, hashes=False)), None)
 
 
-def around(folder: Path, step: int, every: int = 1) -> set[int]:
-    """The newest checkpoint up to a step, and the oldest after it: the one to fall back on, and its successor.
-
-    Both are of a multiple of `every` steps.
-    """
-    steps = [taken for taken, _ in _newest_first(folder) if taken % every == 0]
+def around(folder: Path, step: int) -> set[int]:
+    """The newest checkpoint up to a step, and the oldest after it: the one to fall back on, and its successor."""
+    steps = [taken for taken, _ in _newest_first(folder)]
     return {*[taken for taken in steps if taken <= step][:1], *[taken for taken in steps if taken > step][-1:]}
+
+
+def since(folder: Path, step: int, every: int) -> set[int]:
+    """The newest checkpoint up to a step, and all after it: of those that are of a multiple of `every` steps."""
+    steps = [taken for taken, _ in _newest_first(folder) if taken % every == 0]
+    return {*[taken for taken in steps if taken <= step][:1], *[taken for taken in steps if taken > step]}
 
 
 def whole(folder: Path, step: int) -> Path | None:

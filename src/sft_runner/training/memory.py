@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sft_runner.training.trainer import Trainer
 
 
-
 @dataclass(frozen=True)
 class Rung:
     """How a step is fed to the machine, as far as it decides on memory."""

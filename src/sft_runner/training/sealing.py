@@ -42,7 +42,8 @@ class Sealing(TrainerCallback):
         checkpoints.seal(self.folder / f"{checkpoints.PREFIX}{state.global_step}")
         logged, steps = [entry for entry in state.log_history if "loss" in entry], state.max_steps
         good, best_step = good_until(logged, stretch(self.train, steps)), self._best(state)
-        needed = checkpoints.around(self.folder, good, fallback(self.train, steps))
+        every = fallback(self.train, steps)
+        needed = checkpoints.since(self.folder, good, every) if every > 1 else checkpoints.around(self.folder, good)
         checkpoints.rotate(self.folder, self.train.save_total_limit, needed | ({best_step} if best_step else set()))
 
     def _best(self, state: TrainerState) -> int | None:
