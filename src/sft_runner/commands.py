@@ -80,8 +80,8 @@ def preview(arguments: list[str]) -> int:
 
 def fits(arguments: list[str]) -> int:
     """Show what fits: every shipped method on every card with every model, or those that are named."""
+    from sft_runner.config.choices import choices
     from sft_runner.cost import survey
-    from sft_runner.cost.choices import choices
 
     parser = _parser("fits", fits)
     parser.add_argument("model", nargs="*", help="such as qwen2.5-7b")

@@ -8,7 +8,7 @@ import pytest
 from tests.command import sft
 
 from sft_runner import load, plan
-from sft_runner.cost.choices import choices
+from sft_runner.config.choices import choices
 from sft_runner.cost.survey import Pair, survey
 from sft_runner.errors import SftError
 

@@ -49,9 +49,10 @@ def test_its_runs_share_one_tag(swept: tuple[Path, str]) -> None:
 def test_a_failing_job_does_not_end_a_sweep(tmp_path: Path) -> None:
     rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(20)]
     (tmp_path / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["recipe=qa", "model=tiny", "hardware=cpu", "data.path=my.jsonl", "train.max_steps=2", "evaluate.limit=2"]
-    ended = sft("-m", *words, "lora.target_modules=[nothing],[q_proj]", "evaluate.max_new_tokens=2", cwd=tmp_path)
+    words = ["recipe=qa", "model=tiny", "hardware=cpu", "data.path=my.jsonl", "train.max_steps=3", "evaluate.limit=2"]
+    words += ["train.logging_steps=1", "train.warmup_steps=0", "train.max_grad_norm=0", "evaluate.max_new_tokens=2"]
+    ended = sft("-m", *words, "train.learning_rate=1e30,1e-3", cwd=tmp_path)
     assert ended.code != 0
-    assert "lora.target_modules" in ended.err
+    assert "training has diverged" in ended.err
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert [job["state"] for job in read_json(sweep / "sweep.json")["jobs"]] == ["completed", "failed"]

@@ -58,6 +58,7 @@ def test_what_it_leaves(world: Path, whole: tuple[Path, Result, Reports]) -> Non
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
+        "logits.safetensors",
         "loss.png",
         "loss.svg",
         "report.html",
@@ -283,19 +284,27 @@ def test_every_method_learns(world: Path, tmp_path: Path, changes: dict[str, Any
 def test_the_plain_loss_is_trls(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a vocabulary that is worth the shortcut, with micro-batches of different lengths."""
     from sft_runner.training import trainer
+    from sft_runner.training.loss import summed_loss
 
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=3000, num_key_value_heads=2, **shape))
     model.save_pretrained(tmp_path / "base")
     tokenizer().save_pretrained(tmp_path / "base")
     write_rows(tmp_path / "prepare", [chat_row("why " * (i % 7), "so " * (1 + i % 3)) for i in range(24)])
-    losses = {}
+    losses: dict[str, list[float]] = {}
+    calls: dict[str, int] = {}
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        calls[name] = calls.get(name, 0) + 1
+        return summed_loss(*arguments)
+
+    monkeypatch.setattr(trainer, "summed_loss", counted)
     for name, most in (("plain", trainer.MOST_LOGITS), ("trl", 0)):
         monkeypatch.setattr(trainer, "MOST_LOGITS", most)
         train(tmp_path, tmp_path / name, train__max_steps=6, train__logging_steps=1)
         logged = read_json(tmp_path / name / "training.json")["logged"]
-        assert ("entropy" in logged[0]) is (name == "trl")  # TRL's own loss measures it too
         losses[name] = [entry["loss"] for entry in logged]
+    assert calls.keys() == {"plain"}
     assert losses["plain"] == pytest.approx(losses["trl"], rel=1e-4)
 
 

@@ -9,9 +9,9 @@ import pytest
 from tests.cost_models import LLAMA_32_3B, QWEN_25_7B, settings
 
 from sft_runner import load, plan
+from sft_runner.config.choices import choices
 from sft_runner.config.run import Run
 from sft_runner.config.schema import MODES
-from sft_runner.cost.choices import choices
 from sft_runner.cost.fitting import ENOUGH, MARGIN, least, machine, modes_of, remedies, room, solve
 from sft_runner.cost.memory import training_memory
 from sft_runner.cost.scoring import scoring_memory

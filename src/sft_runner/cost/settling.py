@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from sft_runner.config.choices import choices
 from sft_runner.config.run import Decision, Run
 from sft_runner.config.schema import Config, Model
-from sft_runner.cost.choices import choices
 from sft_runner.cost.fitting import (
     MARGIN,
     SHORTEST,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sft_runner.config.choices import choices
 from sft_runner.config.schema import Config
-from sft_runner.cost.choices import choices
 from sft_runner.cost.fitting import least, solve
 from sft_runner.cost.trial import composed, filled
 from sft_runner.errors import UserError

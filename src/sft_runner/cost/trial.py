@@ -7,9 +7,9 @@ from typing import Any, get_type_hints
 import yaml
 
 from sft_runner.config import conflicts, rules
+from sft_runner.config.choices import choices, lay_over, same_keys
 from sft_runner.config.run import Run
 from sft_runner.config.schema import Config, build
-from sft_runner.cost.choices import choices, lay_over, same_keys
 from sft_runner.errors import SftError, raise_all
 from sft_runner.model import continuing
 from sft_runner.runs import adapter_of
