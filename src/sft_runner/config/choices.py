@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner.config.schema import Config, Hardware, Model
 from sft_runner.config.sources import folders, read
@@ -24,8 +27,7 @@ def choices(group: str) -> dict[str, dict[str, Any]]:
         for path in sorted((folder / group).glob("*.yaml")):
             files.setdefault(path.stem, path)
     found = {name: _values(name, files, ()) for name in files}
-    kind = _KINDS.get(group, Config)
-    return {name: built for name, values in found.items() if values is not None and (built := _built(kind, values))}
+    return {name: built for name, values in found.items() if values is not None and (built := _built(group, values))}
 
 
 def lay_over(values: dict[str, Any], other: Mapping[str, Any]) -> None:
@@ -69,13 +71,16 @@ def _values(name: str, files: Mapping[str, Path], below: tuple[str, ...]) -> dic
     return found
 
 
-def _built(kind: type[Any], values: dict[str, Any]) -> dict[str, Any] | None:
-    """The values in the types of the schema; None where they do not go with it."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+@cache
+def _blank(group: str) -> DictConfig:
+    """The schema of what a group's files say, made once: it takes longer than all else here."""
+    return cast(DictConfig, OmegaConf.structured(_KINDS.get(group, Config)))
 
+
+def _built(group: str, values: dict[str, Any]) -> dict[str, Any] | None:
+    """The values in the types of the schema; None where they do not go with it."""
     try:
-        whole: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(kind), values), resolve=True)
+        whole: Any = OmegaConf.to_container(OmegaConf.merge(_blank(group), values), resolve=True)
     except OmegaConfBaseException:
         return None
     return same_keys(whole, values)
