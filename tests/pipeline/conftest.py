@@ -1,11 +1,14 @@
-"""A small run of the whole chain, made once and copied by the tests that go on from it."""
+"""A small run of the whole chain, made once and copied by the tests that go on from it; a world for trainings."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from command import SMALL, sft
+from trainings import write_world
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(small: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(small, tmp_path / "copy", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model and prepared rows."""
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Models this small are fastest on one core, and far faster when the others are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -11,7 +11,7 @@ from sft_runner import load
 from sft_runner.config.schema import Config
 from sft_runner.stages import STAGES
 from sft_runner.stages.stage import Result
-from trainings import digest, finish, killed, train, write_world
+from trainings import digest, finish, killed, train
 from trainings import processes as forked
 
 pytestmark = [
@@ -98,11 +98,6 @@ RESUMES: dict[str, dict[str, Any]] = {
     "bfloat16 weights": {"adapter": "none", "hardware__trained_dtype": "bfloat16", "hardware__dtype": "bfloat16"},
 }
 """LoRA itself is in test_train.py."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,15 @@ from sft_runner.model import loading
 from sft_runner.model.rows import all_rows
 from sft_runner.stages.stage import Result
 from sft_runner.training import checkpoints
-from trainings import STEPS, digest, ended, finish, killed, settings, started, train, write_world
+from trainings import STEPS, digest, ended, finish, killed, settings, started, train
 from trainings import processes as forked
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     # PEFT 0.21 asks transformers 5.23 for a property that has a new name
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model and prepared rows."""
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Models this small are fastest on one core, and far faster when the others are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,31 +1,18 @@
 """`train.max_hours`: the time of all attempts together, and what was learned by then."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from random_models import Reports
-from trainings import digest, finish, killed, messages, sealed, train, write_world, written
+from trainings import digest, finish, killed, messages, sealed, train, written
 from trainings import processes as forked
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HOUR = 3600.0
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def spent(folder: Path, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,15 @@ from random_models import Reports
 from sft_runner.errors import NotFinite, StageFailed
 from sft_runner.training import checkpoints
 from sft_runner.training.divergence import divergence, good_until
-from trainings import digest, messages, train, write_world, written
+from trainings import digest, messages, train, written
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LEAP: dict[str, Any] = {
     "train__logging_steps": 1,
     "train__save_steps": 2,
     "train__lr_scheduler_type": "constant",
 }
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

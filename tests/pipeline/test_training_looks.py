@@ -1,12 +1,10 @@
 """Looks at held-out rows while training: they change nothing, they end it in time, and the best one is kept."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from random_models import Reports, write_rows
 from sft_runner.errors import DataError, UserError
@@ -16,8 +14,10 @@ from sft_runner.model.scoring import score
 from sft_runner.stages.stage import Result
 from sft_runner.training.figures import final_loss
 from sft_runner.training.looks import best, eval_steps, without_improvement
-from trainings import digest, finish, killed, sealed, settings, train, write_world, written
+from trainings import digest, finish, killed, sealed, settings, train, written
 from trainings import processes as forked
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 STOPS: dict[str, Any] = {
     "train__eval_steps": 2,
@@ -29,19 +29,6 @@ STOPS: dict[str, Any] = {
     "lora__lora_dropout": 0.1,
 }
 """A rate at which held-out rows soon get worse; looks and checkpoints fall on different steps."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

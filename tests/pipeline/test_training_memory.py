@@ -2,7 +2,6 @@
 
 import json
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,15 @@ from sft_runner.model.memory import ran_out
 from sft_runner.training.attempts import load
 from sft_runner.training.memory import Rung
 from sft_runner.training.passes import Layout
-from trainings import LONGEST, digest, finish, killed, messages, run_out, train, write_world, written
+from trainings import LONGEST, digest, finish, killed, messages, run_out, train, written
 from trainings import processes as forked
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PLAIN: dict[str, Any] = {"lora__lora_dropout": 0.0, "train__logging_steps": 1}
 """Dropout draws its random numbers for each micro-batch, so only without it curves can be compared."""
 WIDE = {**PLAIN, "hardware__per_device_train_batch_size": 8}
 DOWN = "goes on with micro-batch 4, the same 8 rows in a step"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def out_of_memory(monkeypatch: pytest.MonkeyPatch, *how: Any, **more: Any) -> None:

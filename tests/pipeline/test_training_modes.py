@@ -1,6 +1,5 @@
 """What trains, and in which precision: whole models, earlier adapters, coarse adapters; and how it is measured."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,20 +18,9 @@ from sft_runner.training import assembly, trainer
 from trainings import STEPS, digest, finish, killed, messages, settings, train, write_world, written
 from trainings import processes as forked
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FULL: dict[str, Any] = {"adapter": "none", "train__learning_rate": 1e-3}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_whole_model(world: Path, tmp_path: Path) -> None:
