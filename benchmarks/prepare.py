@@ -21,17 +21,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.base import make_base
+
 ROOT = Path(__file__).parents[1]
 VOCABULARY = 32_000
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def main() -> None:
@@ -47,7 +45,7 @@ def main() -> None:
         sys.exit(f"{asked.data / 'gsm8k_train.jsonl'} is not there: name its folder with --data")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        model = _model(asked.data, work / "model")
+        model = make_base(asked.data, work / "model", VOCABULARY)
         rows = _rows(asked.data, work / "rows.jsonl", asked.copies)
         measured: dict[str, list[dict[str, float]]] = {}
         ways: dict[str, Callable[..., dict[str, float]]] = {
@@ -88,38 +86,6 @@ def _rows(data: Path, target: Path, copies: int) -> int:
             for row in lines:
                 file.write(json.dumps({**row, "question": f"{copy}. {row['question']}"}, ensure_ascii=False) + "\n")
     return copies * len(lines)
-
-
-def _model(data: Path, folder: Path) -> Path:
-    """A tiny random model with a tokenizer of a usual size."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(data), trainer)
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    wrapped.chat_template = TEMPLATE
-    wrapped.save_pretrained(folder)
-    tiny = AutoConfig.from_pretrained(ROOT / "src/sft_runner/embedded/tiny")
-    tiny.vocab_size = VOCABULARY
-    AutoModelForCausalLM.from_config(tiny).save_pretrained(folder)
-    return folder
-
-
-def _texts(data: Path) -> Iterator[str]:
-    for path in sorted(data.iterdir()):
-        if path.suffix == ".jsonl":
-            yield from (" ".join(map(str, json.loads(line).values())) for line in path.read_text().splitlines())
-        elif path.suffix == ".json":
-            yield from (json.dumps(row, ensure_ascii=False) for row in json.loads(path.read_text()))
 
 
 def _tokenize(model: Path, rows: Path, target: Path) -> dict[str, float]:
