@@ -93,8 +93,8 @@ def held_out_loss(task: Task, adapter: Path, rows: int) -> float:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from sft_runner.evaluation.scoring import score
     from sft_runner.model.rows import held_out
-    from sft_runner.model.scoring import score
 
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(task.base, dtype=torch.float32), adapter)
     tokenizer = AutoTokenizer.from_pretrained(task.base)

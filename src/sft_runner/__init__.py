@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from sft_runner.config.run import Run
+    from sft_runner.outcome import Outcome
     from sft_runner.planning import Plan
-    from sft_runner.runner import Outcome
 
 
 def load(*overrides: str) -> "Run":

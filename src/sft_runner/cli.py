@@ -22,8 +22,9 @@ from sft_runner import commands, screen, sweep
 from sft_runner.config import composing, sources
 from sft_runner.errors import SftError, UnknownName, UserError, raise_all
 from sft_runner.launcher import Workers
+from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan, plan
-from sft_runner.runner import Outcome, asked, execute, record
+from sft_runner.runner import asked, execute, record
 from sft_runner.serving.stay import stay
 from sft_runner.sweep import Job
 

@@ -52,9 +52,11 @@ class Ingredients:
         return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
-def gather(stage: Stage, config: Config, inputs: Mapping[str, str], data: str, hashes: "Hashes") -> Ingredients:
-    """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` is the
-    hash of the user's data. An adapter that is trained further counts by its bytes, wherever it lies."""
+def gather(
+    stage: Stage, config: Config, inputs: Mapping[str, str], data: Mapping[str, str], hashes: "Hashes"
+) -> Ingredients:
+    """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` are the
+    hashes of the user's files, by the words of `Stage.data`. An adapter that is trained further counts by its bytes, wherever it lies."""
     settings = read_by(stage, config)
     if continuing.KEY in settings and (adapter := adapter_of(config)):
         settings[continuing.KEY] = hashes.together([adapter / name for name in continuing.FILES])[:LENGTH]
@@ -64,7 +66,7 @@ def gather(stage: Stage, config: Config, inputs: Mapping[str, str], data: str, h
         config=settings,
         inputs={name: inputs[name] for name in stage.inputs},
         model=_model(stage, config.model, hashes) if stage.model else "",
-        data=data if stage.data else "",
+        data=data[stage.data] if stage.data else "",
     )
 
 

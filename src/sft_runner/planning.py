@@ -3,7 +3,7 @@
 Pure: reads the disk, writes nothing, imports nothing heavy, and prints itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from sft_runner.config import conflicts
 from sft_runner.config.run import Run
 from sft_runner.cost import settling
 from sft_runner.cost.fitting import Fitted
-from sft_runner.data import files
+from sft_runner.data import files, sets
 from sft_runner.errors import UserError, raise_all
 from sft_runner.facts import Known, facts, warnings
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
@@ -112,7 +112,7 @@ def plan(run: Run) -> Plan:
     output_dir = Path(config.output_dir).expanduser().resolve()
     store = Store(output_dir)
     steps: dict[str, Step] = {}
-    for name in wanted(config.stage.until):
+    for name in wanted(config.stage.until, config.export):
         inputs = {stage: step.fingerprint for stage, step in steps.items()}
         ingredients = gather(STAGES[name], config, inputs, data, hashes)
         steps[name] = _step(name, ingredients, store, steps, _forced_by(name, config.force, steps))
@@ -125,10 +125,12 @@ def plan(run: Run) -> Plan:
     return Plan(settled, output_dir, known.steps, tuple(facts(settled, known)), run)
 
 
-def wanted(until: str) -> list[str]:
-    """The stages that `until` needs, in order. What is served is evaluated too."""
+def wanted(until: str, export: Collection[str] = ()) -> list[str]:
+    """The stages that `until` needs, in order. What is served is evaluated, and exported in the forms asked for."""
     needed: set[str] = set()
-    queue = [until, "evaluate"] if until == "serve" else [until]
+    queue = [until]
+    if until == "serve":
+        queue += ["evaluate", "export"] if export else ["evaluate"]
     while queue:
         name = queue.pop()
         needed.add(name)
@@ -136,28 +138,30 @@ def wanted(until: str) -> list[str]:
     return [name for name in STAGES if name in needed]
 
 
-def _checked(run: Run, hashes: Hashes) -> tuple[str, Architecture | None]:
-    """The hash of the data and the model's shape; all mistakes in what a run starts from are told together."""
+def _checked(run: Run, hashes: Hashes) -> tuple[dict[str, str], Architecture | None]:
+    """The hashes of the user's files and the model's shape; all mistakes in what a run starts from are told at once."""
     errors = list(conflicts.nothing_to_learn(run.config))
-    data, arch = UNRESOLVED, None
-    try:
-        if not errors and not files.missing(run.config.data):
-            files.check(run.config.data)
-            data = files.content_hash(run.config.data, hashes.of)
-    except UserError as error:
-        errors.append(error)
+    found, arch = {}, None
+    for name, data in (("data", run.config.data), ("sets", sets.as_data(run.config))):
+        found[name] = UNRESOLVED if data else ""
+        try:
+            if data and not errors and not files.missing(data):
+                files.check(data)
+                found[name] = files.content_hash(data, hashes.of)
+        except UserError as error:
+            errors.append(error)
     try:
         arch = architecture(run.config.model)
     except UserError as error:
         errors.append(error)
     errors += continuing.check(run.config, adapter_of(run.config))
-    if errors and arch and "train" in wanted(run.config.stage.until):
+    if errors and arch and "train" in wanted(run.config.stage.until, run.config.export):
         try:
             settling.settled(run, arch)
         except UserError as error:
             errors.append(error)
     raise_all(errors)
-    return data, arch
+    return found, arch
 
 
 def _settled(run: Run, arch: Architecture | None, steps: Mapping[str, Step]) -> tuple[Run, Fitted | None]:

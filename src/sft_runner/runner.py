@@ -1,29 +1,26 @@
 """Walks a plan: hands each stage to the worker, passes its events on, and writes down how the run ended."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft_runner import errors, hardware
+from sft_runner import errors, report
 from sft_runner.config.schema import flatten
-from sft_runner.data import files
 from sft_runner.disk import explained, read_json
 from sft_runner.errors import MachineError, SftError, StageFailed
+from sft_runner.evaluation import gates
 from sft_runner.events import EventReader
 from sft_runner.launcher import Workers, ended
-from sft_runner.model.files import fetch, locate
+from sft_runner.outcome import Outcome, headline, model_of
 from sft_runner.planning import Plan, Step
-from sft_runner.planning import plan as make_plan
 from sft_runner.progress import Progress
+from sft_runner.readiness import check_card, with_data, with_model
 from sft_runner.runs import RunFolder, adapter_of, earlier, interrupted, orphans
 from sft_runner.serving import server
-from sft_runner.stages import STAGES
 from sft_runner.store import EVENTS, LOG, Store
 from sft_runner.tracking import make
-from sft_runner.tracking.numbers import flat
 from sft_runner.tracking.requirements import enabled
 from sft_runner.tracking.tracker import RunInfo, Tracker
 
@@ -31,26 +28,6 @@ TRACKING = ("tracking.", "~tracking")
 """How overrides begin that say who is told: that is the business of nobody who is."""
 PRELOADED = ["torch", "transformers", "datasets", "peft"]
 """Imported by the worker while the run begins; the trainer only where a plan trains."""
-
-
-@dataclass
-class Outcome:
-    """How a run ended."""
-
-    state: str
-    """`completed` or `failed`."""
-    folder: Path | None
-    """The run folder; None where everything was cached and no finished run is known."""
-    manifests: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Stage -> manifest."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Headline metrics, flat: `tuned.exact_match`."""
-    mlflow_run_id: str | None = None
-    """MLflow's id of the run."""
-    error: SftError | None = None
-    """Why it failed."""
-    model: Path | None = None
-    """The merged model, where it was made."""
 
 
 def execute(
@@ -62,10 +39,10 @@ def execute(
     if plan.cached:
         found = {step.stage: step.manifest for step in plan.steps if step.manifest}
         folder = earlier(plan)
-        return Outcome("completed", folder, found, headline(found), model=_model(plan, folder))
-    _check_card(plan)
+        return Outcome("completed", folder, found, headline(found), model=model_of(plan, folder))
+    check_card(plan)
     tracker = tracker or make(plan.run.config, plan.output_dir)  # says what is missing before anything begins
-    plan = _with_model(_with_data(plan))
+    plan = with_model(with_data(plan))
     own = Workers() if workers is None else None
     try:
         return _execute(plan, workers or own or Workers(), tracker, sweep)
@@ -79,7 +56,7 @@ def record(plan: Plan, sweep: str) -> None:
     found = {step.stage: step.manifest for step in plan.steps if step.manifest}
     tracker = make(plan.run.config, plan.output_dir)  # says what is missing before there is a folder
     folder = RunFolder(plan, sweep)
-    with _ended(Outcome("completed", folder.path, dict(found)), folder, tracker):
+    with _ended(plan, Outcome("completed", folder.path, dict(found)), folder, tracker):
         folder.update(mlflow_run_id=tracker.start(_info(plan, folder, sweep)))
         for step in plan.steps:
             tracker.cached(step.stage, found[step.stage])
@@ -93,30 +70,6 @@ def asked(plan: Plan) -> str:
     return next((str(turn["content"]) for turn in check.get("question", []) if turn["role"] == "user"), "Hello")
 
 
-def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The numbers that a run is judged by."""
-    best = manifests.get("evaluate") or manifests.get("baseline")
-    found = flat(best["metrics"]) if best else {}
-    if "train" in manifests:
-        found["train.loss"] = manifests["train"]["metrics"]["loss"]
-    if "merge" in manifests:
-        found["merge.difference"] = manifests["merge"]["metrics"]["difference"]["max"]
-    return found
-
-
-def _check_card(plan: Plan) -> None:
-    """Raise `MachineError` where a stage that is still to run counts on a card that is not there."""
-    machine = plan.run.config.hardware
-    needed = [step.stage for step in plan.steps if step.action != "cached" and STAGES[step.stage].gpu]
-    if needed and machine.memory_gb > 0 and not hardware.cards():
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        hidden = "" if seen is None else f"; CUDA_VISIBLE_DEVICES={seen!r} leaves those that this process may use"
-        raise MachineError(
-            f"hardware={machine.name} needs an NVIDIA card for {', '.join(needed)}, and the driver shows none{hidden}",
-            "use hardware=cpu or hardware=auto, or see nvidia-smi; dry_run=true plans for any machine",
-        )
-
-
 def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) -> Outcome:
     with explained(plan.output_dir):
         plan.output_dir.mkdir(parents=True, exist_ok=True)
@@ -127,7 +80,7 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) 
     for killed, state in orphans(plan.output_dir, told=enabled(plan.run.config.tracking)):
         tracker.mark_killed(killed, state.get("mlflow_run_id"))
     outcome = Outcome("completed", folder.path)
-    with _ended(outcome, folder, tracker):
+    with _ended(plan, outcome, folder, tracker):
         outcome.mlflow_run_id = tracker.start(_info(plan, folder, sweep))
         folder.update(mlflow_run_id=outcome.mlflow_run_id)
         progress = Progress(plan)
@@ -138,12 +91,16 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) 
             else:
                 outcome.manifests[step.stage] = _work(plan, step, modules, workers, tracker, progress)
             _link(plan, step, folder)
-        outcome.model = _model(plan, folder.path)
+            if step.stage == "evaluate":
+                outcome.verdicts = gates.judge(plan.run.config, outcome.manifests)
+                folder.update(**gates.told(outcome.verdicts))
+                gates.require(outcome.verdicts)
+        outcome.model = model_of(plan, folder.path)
     return outcome
 
 
 @contextmanager
-def _ended(outcome: Outcome, folder: RunFolder, tracker: Tracker) -> Iterator[None]:
+def _ended(plan: Plan, outcome: Outcome, folder: RunFolder, tracker: Tracker) -> Iterator[None]:
     """Write down how the run ended, whatever happens."""
     try:
         yield
@@ -154,6 +111,7 @@ def _ended(outcome: Outcome, folder: RunFolder, tracker: Tracker) -> Iterator[No
         raise
     finally:
         outcome.metrics = headline(outcome.manifests)
+        tracker.attach(report.write(plan, outcome, folder))
         tracker.end(outcome.state, outcome.metrics)
         folder.end(outcome.state, outcome.metrics)
 
@@ -234,27 +192,6 @@ def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
     return kind(f"{step.stage}: {message}", hint)
 
 
-def _with_data(plan: Plan) -> Plan:
-    """The plan with all of its data on this machine; raises in one line where it cannot be had."""
-    absent = files.missing(plan.run.config.data)
-    if not absent or plan.cached:
-        return plan
-    print(f"  fetching {', '.join(absent)}", flush=True)
-    files.fetch(plan.run.config.data)
-    return make_plan(plan.asked or plan.run)  # its bytes are known now
-
-
-def _with_model(plan: Plan) -> Plan:
-    """The plan with the base model on this machine; raises in one line where it cannot be had."""
-    if all(step.action == "cached" or not STAGES[step.stage].model for step in plan.steps):
-        return plan
-    if locate(plan.run.config.model).folder is not None:
-        return plan
-    print(f"  fetching {plan.run.config.model.name}", flush=True)
-    fetch(plan.run.config.model)
-    return make_plan(plan.asked or plan.run)  # its commit is known now
-
-
 def _holder(partial: Path) -> str:
     for event in EventReader(partial / EVENTS).new():
         if event.get("state") == "running":
@@ -276,15 +213,6 @@ def _info(plan: Plan, folder: RunFolder, sweep: str | None) -> RunInfo:
     if sweep:
         tags["sft.sweep"] = sweep
     return RunInfo(config.name, folder.path, params, tags, interrupted(plan))
-
-
-def _model(plan: Plan, run: Path | None) -> Path | None:
-    """The merged model: by its name in the run folder, else where the stage made it."""
-    places = [run / "model"] if run else []
-    places += [
-        Store(plan.output_dir).folder(s.stage, s.fingerprint) / "model" for s in plan.steps if s.stage == "merge"
-    ]
-    return next((place for place in places if place.exists()), None)
 
 
 def _link(plan: Plan, step: Step, folder: RunFolder) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from sft_runner import sweep
 from sft_runner.errors import SftError
 from sft_runner.model.remote_code import allowed
+from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan
 from sft_runner.progress import summary
-from sft_runner.runner import Outcome
 from sft_runner.store import Store
 from sft_runner.training.report import PAGE
 

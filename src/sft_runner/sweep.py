@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sft_runner.config.schema import build
 from sft_runner.disk import read_json, write_json
-from sft_runner.stages.metrics import LOWER_IS_BETTER
+from sft_runner.evaluation.names import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

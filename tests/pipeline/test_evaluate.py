@@ -21,8 +21,8 @@ from random_models import (
 )
 from sft_runner.config.schema import Config, Model
 from sft_runner.errors import DataError
+from sft_runner.evaluation.scoring import score
 from sft_runner.fingerprint import Hashes, gather
-from sft_runner.model.scoring import score
 from sft_runner.stages.baseline import Baseline
 from sft_runner.stages.evaluate import Evaluate
 
@@ -105,7 +105,7 @@ def test_without_held_out_rows_the_key_is_named(tmp_path: Path, inputs: dict[str
 
 def test_a_sweep_over_the_adapter_measures_the_base_once(tmp_path: Path, inputs: dict[str, Path]) -> None:
     def fingerprint(config: Config) -> str:
-        return gather(Baseline(), config, {"prepare": "0"}, [], Hashes(tmp_path / "hashes")).fingerprint()
+        return gather(Baseline(), config, {"prepare": "0"}, {"sets": ""}, Hashes(tmp_path / "hashes")).fingerprint()
 
     config = config_for(tmp_path / "base")
     first = fingerprint(config)

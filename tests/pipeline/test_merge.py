@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from random_models import Reports, random_model, text_row, write_adapter, write_model, write_prepared, write_rows
 from sft_runner.config.schema import Config, Merge, Model
 from sft_runner.errors import StageFailed, UserError
-from sft_runner.model import merging, proof
+from sft_runner.merging import proof
+from sft_runner.merging import whole as merging
 from sft_runner.model.rows import first_rows
 from sft_runner.stages.merge import Merge as MergeStage
 from sft_runner.stages.stage import Result

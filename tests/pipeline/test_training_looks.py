@@ -8,9 +8,9 @@ import pytest
 
 from random_models import Reports, write_rows
 from sft_runner.errors import DataError, UserError
+from sft_runner.evaluation.scoring import score
 from sft_runner.model import loading
 from sft_runner.model.rows import held_out
-from sft_runner.model.scoring import score
 from sft_runner.stages.stage import Result
 from sft_runner.training.figures import final_loss
 from sft_runner.training.looks import best, eval_steps, without_improvement

@@ -228,7 +228,7 @@ def test_its_bytes_count_and_not_its_place(tmp_path: Path) -> None:
 
     def of(named: str | Path) -> str:
         asked = config(named, tmp_path / "outputs")
-        return gather(STAGES["train"], asked, {"prepare": "ab"}, "", hashes).fingerprint()
+        return gather(STAGES["train"], asked, {"prepare": "ab"}, {"sets": ""}, hashes).fingerprint()
 
     folder = run(tmp_path / "outputs", "dates", "1")
     one = of("dates")
@@ -240,7 +240,7 @@ def test_its_bytes_count_and_not_its_place(tmp_path: Path) -> None:
     (moved / "adapter_model.safetensors").write_bytes(b"Weights")
     assert of(moved) != one
     plain = replace(config(folder, tmp_path), train=Train(learning_rate=2e-4))
-    assert gather(STAGES["train"], plain, {"prepare": "ab"}, "", hashes).fingerprint() != one
+    assert gather(STAGES["train"], plain, {"prepare": "ab"}, {"sets": ""}, hashes).fingerprint() != one
 
 
 @pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"use_rslora": True}])

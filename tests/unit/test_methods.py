@@ -18,7 +18,9 @@ from sft_runner.config.schema import Train as TrainConfig
 from sft_runner.disk import read_json
 from sft_runner.errors import UserError
 from sft_runner.hardware import Fit
-from sft_runner.model import loading, merging, proof
+from sft_runner.merging import proof
+from sft_runner.merging import whole as merging
+from sft_runner.model import loading
 from sft_runner.model.adapters import frozen_experts, lora_config, notes
 from sft_runner.stages.merge import Merge
 from sft_runner.stages.train import Train

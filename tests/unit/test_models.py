@@ -433,7 +433,7 @@ def test_the_same_commit_with_and_without_its_code_is_not_the_same(tmp_path: Pat
     in_cache(tmp_path, model_type="llama")
     hashes = Hashes(tmp_path / "memory.json")
     found = [
-        gather(STAGES["baseline"], Config(model=model), {"prepare": "ab"}, "", hashes).model
+        gather(STAGES["baseline"], Config(model=model), {"prepare": "ab"}, {"sets": ""}, hashes).model
         for model in (own(trust_remote_code=None), own())
     ]
     assert found == [COMMIT, f"{COMMIT} with its own code"]

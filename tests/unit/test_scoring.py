@@ -21,9 +21,9 @@ from random_models import (
     write_rows,
 )
 from sft_runner.errors import DataError, MachineError, StageFailed, UnknownName
-from sft_runner.model import scoring
+from sft_runner.evaluation import names as metrics
+from sft_runner.evaluation import scoring
 from sft_runner.model.rows import batches, held_out
-from sft_runner.stages import metrics
 
 PAIRS = [("Say it " * (i % 7), "abc" * (1 + i * 5 % 11)) for i in range(20)]
 

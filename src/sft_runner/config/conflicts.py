@@ -11,11 +11,11 @@ from sft_runner.config.sft_fields import check_extra
 from sft_runner.cost.parameters import EXACT, adapter_shapes, matrices_of, parameters
 from sft_runner.data.selection import KINDS
 from sft_runner.errors import UnknownName, UserError
+from sft_runner.evaluation.names import METRICS
 from sft_runner.model import remote_code
 from sft_runner.model.architecture import Architecture, architecture
 from sft_runner.model.starts import moves
 from sft_runner.stages import STAGES
-from sft_runner.stages.metrics import METRICS
 
 ONE_RATE = ("lomo", "adalomo", "galore_", "apollo_")
 """How the names of optimizers begin that cannot have a learning rate for each group of weights."""

@@ -18,11 +18,11 @@ from sft_runner.config.schema import Config, Hardware, Lora, Model
 from sft_runner.config.schema_train import EarlyStopping
 from sft_runner.config.sources import architecture_of
 from sft_runner.errors import UserError, raise_all
+from sft_runner.evaluation.names import METRICS
 from sft_runner.method import method_of
 from sft_runner.model import continuing
 from sft_runner.model.architecture import OWNER
 from sft_runner.runs import adapter_of
-from sft_runner.stages.metrics import METRICS
 
 LORA_R = 8
 """Rank where nobody sets one: the LoRA paper finds little gain above it (Hu et al. 2021, table 6)."""

@@ -1,19 +1,33 @@
 """Everything a user can say, as plain dataclasses: one class for each part, one line of help under each field.
 
 Hydra composes a `Config` from `conf/`, a recipe and the command line; `rules.py` then fills what was left open.
-`setting()` marks what is special about a field; data and training have modules of their own, `schema_data.py` and
-`schema_train.py`.
+`setting()` marks what is special about a field; data, training and evaluation have modules of their own.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from sft_runner.config.schema_data import FORMATS, Data, Documents
+from sft_runner.config.schema_evaluate import Evaluate, Merge
 from sft_runner.config.schema_train import EarlyStopping, Train
 from sft_runner.config.setting import build, flatten, setting
 
-__all__ = ["FORMATS", "Config", "Data", "Documents", "EarlyStopping", "Train", "build", "flatten", "setting"]
+__all__ = [
+    "FORMATS",
+    "Config",
+    "Data",
+    "Documents",
+    "EarlyStopping",
+    "Evaluate",
+    "Merge",
+    "Train",
+    "build",
+    "flatten",
+    "setting",
+]
 
+EXPORTS = ("adapter", "safetensors", "gguf", "ollama", "archive")
+"""What `export` may name."""
 MODES = ("none", "selective", "full")
 """Ways of activation checkpointing, the fastest first."""
 ALL_LINEAR = "all-linear"
@@ -111,27 +125,11 @@ class Quantization:
 
 
 @dataclass
-class Merge:
-    """Adapter into base, and the proof that nothing changed."""
+class Gguf:
+    """The file for llama.cpp and Ollama (`export=[gguf]`, the extra `gguf`)."""
 
-    verify_rows: int = setting(8, at_least=1)
-    """Held-out rows on which merged and adapter logits are compared."""
-    tolerance: float | None = setting(None, neutral=None)
-    """Largest logit difference allowed, relative to the largest logit; open: 1e-4 in float32, 0.05 in 16 bits."""
-
-
-@dataclass
-class Evaluate:
-    """How base and tuned model are scored on the held-out rows."""
-
-    limit: int | None = setting(200, at_least=1)
-    """Score only the first held-out rows."""
-    metrics: list[str] = setting(["exact_match"])
-    """Besides loss and perplexity: `exact_match`, by greedy generation."""
-    max_new_tokens: int = setting(256, at_least=1)
-    """Longest generated answer, in tokens."""
-    headline: str = setting("", counts=False)
-    """The metric that ranks a sweep; open: the first of `metrics`, else `loss`."""
+    type: str = setting("auto", neutral="auto", choices=("auto", "f32", "f16", "bf16", "q8_0"))
+    """Precision of its weights; `auto`: that of the merged model."""
 
 
 @dataclass
@@ -248,6 +246,10 @@ class Config:
     """Adapter into base."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """How it is scored."""
+    export: list[str] = setting([])
+    """Forms to hand the model on in: `adapter`, `safetensors`, `gguf`, `ollama`, `archive`."""
+    gguf: Gguf = field(default_factory=Gguf)
+    """The file for llama.cpp and Ollama."""
     serve: Serve = field(default_factory=Serve)
     """The server."""
     stage: Stage = field(default_factory=Stage)

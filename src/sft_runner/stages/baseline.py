@@ -18,13 +18,14 @@ class Baseline:
     reads: tuple[str, ...] = ("evaluate", "hardware.dtype", "quantization")
     inputs: tuple[str, ...] = ("prepare",)
     model = "weights"
-    data = False
+    data = "sets"
     gpu = True
     keeps: tuple[str, ...] = ()
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
         """Write `scores.json` and `predictions.jsonl`."""
-        from sft_runner.model import loading, scoring
+        from sft_runner.evaluation import scoring
+        from sft_runner.model import loading
 
         scores = scoring.score_held_out(loading.load_base(config), config, inputs["prepare"], report)
         found = {"base": scores.metrics}

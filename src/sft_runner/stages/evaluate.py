@@ -20,13 +20,14 @@ class Evaluate:
     reads: tuple[str, ...] = ("evaluate", "hardware.dtype", "quantization", "adapter")
     inputs: tuple[str, ...] = ("prepare", "baseline", "train")
     model = "weights"
-    data = False
+    data = ""
     gpu = True
     keeps: tuple[str, ...] = ()
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
         """Write `scores.json` and `predictions.jsonl`, in which both models' answers stand beside each other."""
-        from sft_runner.model import loading, scoring
+        from sft_runner.evaluation import scoring
+        from sft_runner.model import loading
 
         model = loading.load_tuned(config, inputs["train"])
         tuned = scoring.score_held_out(model, config, inputs["prepare"], report)

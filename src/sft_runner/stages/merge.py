@@ -21,14 +21,16 @@ class Merge:
     reads: tuple[str, ...] = ("merge", "quantization", "adapter")
     inputs: tuple[str, ...] = ("prepare", "train")
     model = "weights"
-    data = False
+    data = ""
     gpu = True
     keeps: tuple[str, ...] = ()
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
         """Prove what training wrote, make a whole model of it, and prove that as it is read back from disk."""
         from sft_runner.disk import write_json
-        from sft_runner.model import files, merging, proof
+        from sft_runner.merging import proof
+        from sft_runner.merging import whole as merging
+        from sft_runner.model import files
 
         settings, whole = config.merge, config.adapter == "none"
         rows = proof.proving_rows(inputs["prepare"], settings.verify_rows)

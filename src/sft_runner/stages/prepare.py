@@ -28,7 +28,7 @@ class Prepare:
     reads: tuple[str, ...] = ("data",)
     inputs: tuple[str, ...] = ()
     model = "tokenizer"
-    data = True
+    data = "data"
     gpu = False
     keeps: tuple[str, ...] = ()
 

@@ -24,7 +24,7 @@ class Serve:
     reads: tuple[str, ...] = ("serve", "hardware.dtype")
     inputs: tuple[str, ...] = ("prepare", "merge")
     model = ""
-    data = False
+    data = ""
     gpu = True
     keeps: tuple[str, ...] = ()
 

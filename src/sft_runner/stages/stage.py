@@ -63,8 +63,8 @@ class Stage(Protocol):
     """Earlier stages whose output is read."""
     model: str
     """What it reads of the base model: `""`, `tokenizer` or `weights`."""
-    data: bool
-    """Whether it reads the user's data files."""
+    data: str
+    """Which of the user's files it reads: `""`, `data` (what is learned) or `sets` (what else is scored)."""
     gpu: bool
     """Whether it needs the accelerator."""
     keeps: tuple[str, ...]

@@ -17,8 +17,8 @@ from sft_runner.config.schema_train import Train as Settings
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import MachineError, NotFinite
 from sft_runner.hardware import fit
+from sft_runner.merging.proof import KEPT
 from sft_runner.model.memory import first_line, ran_out
-from sft_runner.model.proof import KEPT
 from sft_runner.stages.stage import Report, Result
 from sft_runner.training import checkpoints
 from sft_runner.training.attempts import Attempts, load
@@ -42,7 +42,7 @@ class Train:
     reads: tuple[str, ...] = ("adapter", "quantization", "lora", "train", "hardware")
     inputs: tuple[str, ...] = ("prepare",)
     model = "weights"
-    data = False
+    data = ""
     gpu = True
     keeps: tuple[str, ...] = (CHECKPOINTS, ATTEMPTS, ADAPTER, MODEL, KEPT, TRAINING)
 

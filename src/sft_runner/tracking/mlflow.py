@@ -140,6 +140,9 @@ class MlflowTracker:
         self.client.log_inputs(run_id, _dataset_inputs(manifest.get("datasets", [])))
         self.client.set_terminated(run_id, STATUS["completed"])
 
+    def attach(self, files: Sequence[Path]) -> None:
+        return None
+
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         try:
             for stage in list(self.children):

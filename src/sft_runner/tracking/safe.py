@@ -1,7 +1,7 @@
 """A tracker that cannot stop a run: whatever fails in it is said once, and it is told nothing more but the end."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ class SafeTracker:
 
     def cached(self, stage: str, manifest: Mapping[str, Any]) -> None:
         self._tell(lambda tracker: tracker.cached(stage, manifest))
+
+    def attach(self, files: Sequence[Path]) -> None:
+        self._tell(lambda tracker: tracker.attach(files))
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         for name, tracker in self.trackers.items():

@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from platform import node
 from typing import Any
@@ -77,6 +77,9 @@ class TensorboardTracker:
         file.add(_scalars(results(manifest), "result/"))
         origin = f"cached: stages/{stage}/{manifest.get('fingerprint')}, made {manifest.get('created')}"
         file.close(_text("state", origin))
+
+    def attach(self, files: Sequence[Path]) -> None:
+        return None
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         for stage in [name for name in self.files if name]:

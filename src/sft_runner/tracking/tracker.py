@@ -1,6 +1,6 @@
 """Who is told what happens. Told, never asked: nothing in a run depends on a tracker's answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,9 @@ class Tracker(Protocol):
     def cached(self, stage: str, manifest: Mapping[str, Any]) -> None:
         """The stage's output was found; the manifest says when and by which run it was made."""
 
+    def attach(self, files: Sequence[Path]) -> None:
+        """Files of the run itself, to be copied where the tracker keeps any."""
+
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         """The run ended as `completed`, `failed` or `cancelled`, with its headline metrics."""
 
@@ -63,6 +66,9 @@ class NullTracker:
         return None
 
     def cached(self, stage: str, manifest: Mapping[str, Any]) -> None:
+        return None
+
+    def attach(self, files: Sequence[Path]) -> None:
         return None
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
@@ -94,6 +100,9 @@ class MemoryTracker:
 
     def cached(self, stage: str, manifest: Mapping[str, Any]) -> None:
         self.calls.append(("cached", (stage, dict(manifest))))
+
+    def attach(self, files: Sequence[Path]) -> None:
+        self.calls.append(("attach", (list(files),)))
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         self.calls.append(("end", (state, dict(metrics))))

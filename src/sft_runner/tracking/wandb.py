@@ -5,7 +5,7 @@ It hears numbers, settings and pictures: no code, no rows, nothing that is print
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,9 @@ class WandbTracker:
     def cached(self, stage: str, manifest: Mapping[str, Any]) -> None:
         origin = {"fingerprint": manifest.get("fingerprint"), "made": manifest.get("created")}
         self._summarize(stage, {"state": "cached", **origin, **results(manifest)})
+
+    def attach(self, files: Sequence[Path]) -> None:
+        return None
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         run, self.run = self.run, None

@@ -7,8 +7,8 @@ from trl.trainer.sft_config import SFTConfig
 
 from sft_runner.config.schema import Config
 from sft_runner.errors import UserError
+from sft_runner.evaluation.names import LOWER_IS_BETTER
 from sft_runner.hardware import Fit
-from sft_runner.stages.metrics import LOWER_IS_BETTER
 from sft_runner.training.looks import eval_steps
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sft_runner.config.schema import Config
 from sft_runner.config.schema_train import Train
 from sft_runner.errors import DataError, UserError
-from sft_runner.stages.metrics import LOWER_IS_BETTER
+from sft_runner.evaluation.names import LOWER_IS_BETTER
 from sft_runner.training.memory import Ladder
 
 PREFIX = "eval_"
@@ -44,10 +44,10 @@ def look(config: Config, prepared: Path, ladder: Ladder) -> Look | None:
     """
     if not eval_steps(config.train):
         return None
+    from sft_runner.evaluation.scoring import METRICS, score
     from sft_runner.model.files import require
     from sft_runner.model.loading import load_tokenizer
     from sft_runner.model.rows import held_out
-    from sft_runner.model.scoring import METRICS, score
 
     try:
         rows = held_out(prepared, config.train.eval_rows)

@@ -37,7 +37,7 @@ def keep_logits(trainer: Any, config: Config, prepared: Path, folder: Path) -> N
     """
     import torch
 
-    from sft_runner.model import proof
+    from sft_runner.merging import proof
 
     hardware = config.hardware
     if config.quantization.bits == "none":

@@ -8,11 +8,11 @@ from sft_runner.config.schema import MODES, Config
 from sft_runner.cost.memory import training_memory
 from sft_runner.cost.table import passes
 from sft_runner.data.report.numbers import duration, percent
+from sft_runner.evaluation.names import METRICS
 from sft_runner.hardware import GB
 from sft_runner.method import method_of
 from sft_runner.model.architecture import architecture
 from sft_runner.page import environment
-from sft_runner.stages.metrics import METRICS
 from sft_runner.training.report.curve import Entries
 
 

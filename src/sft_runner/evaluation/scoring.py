@@ -15,9 +15,9 @@ from sft_runner.config.schema import Config
 from sft_runner.data.template import IGNORED
 from sft_runner.disk import explained, write_json
 from sft_runner.errors import DataError, NotFinite, UnknownName
+from sft_runner.evaluation.names import LOWER_IS_BETTER
 from sft_runner.model.memory import in_batches
 from sft_runner.model.rows import Rows, answer_positions, batches, held_out, is_conversation, padded
-from sft_runner.stages.metrics import LOWER_IS_BETTER
 from sft_runner.stages.stage import Report
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def score(
     report: Report,
 ) -> Scores:
     """Score a model on prepared rows. Nothing is generated when `metrics` is empty, nor for rows without a prompt."""
-    from sft_runner.model.generation import answers, stop_tokens
+    from sft_runner.evaluation.generation import answers, stop_tokens
 
     measures = {name: _metric(name) for name in metrics}
     model.eval()
@@ -140,7 +140,7 @@ def _metric(name: str) -> Metric:
 
 
 def _prediction(tokenizer: Any, stops: Sequence[int], row: dict[str, Any], loss: float, tokens: int) -> dict[str, Any]:
-    from sft_runner.model.generation import read
+    from sft_runner.evaluation.generation import read
 
     ids, end = row["input_ids"], row["prompt_length"]
     prompt = json.loads(row["messages"])[:-1] if is_conversation(row) else tokenizer.decode(ids[:end])

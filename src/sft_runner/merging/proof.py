@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_runner.data.prepared import HELD_OUT, TRAIN
 from sft_runner.errors import DataError, StageFailed
-from sft_runner.model.merging import dtype_of, load_stored
+from sft_runner.merging.whole import dtype_of, load_stored
 from sft_runner.model.rows import Rows, answer_positions, first_rows
 
 if TYPE_CHECKING:
