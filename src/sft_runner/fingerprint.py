@@ -56,7 +56,8 @@ def gather(
     stage: Stage, config: Config, inputs: Mapping[str, str], data: Mapping[str, str], hashes: "Hashes"
 ) -> Ingredients:
     """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` are the
-    hashes of the user's files, by the words of `Stage.data`. An adapter that is trained further counts by its bytes, wherever it lies."""
+    hashes of the user's files, by the words of `Stage.data`. An adapter that is trained further counts by its bytes,
+    wherever it lies."""
     settings = read_by(stage, config)
     if continuing.KEY in settings and (adapter := adapter_of(config)):
         settings[continuing.KEY] = hashes.together([adapter / name for name in continuing.FILES])[:LENGTH]
