@@ -8,10 +8,10 @@ import re
 import sys
 from pathlib import Path
 
-from sft_runner.data import report
+import sft_runner.page
 from sft_runner.data.report.page import page
 
-STYLE = (Path(report.__file__).parent / "page.css").read_text()
+STYLE = (Path(sft_runner.page.__file__).parent / "page.css").read_text()
 FONT = 'svg { font-family: system-ui, "Segoe UI", "Noto Sans", sans-serif; background: var(--paper); }'
 
 

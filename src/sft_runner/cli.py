@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner import commands, screen, sweep
 from sft_runner.config import composing, sources
-from sft_runner.errors import SftError, UnknownName, UserError, raise_all
+from sft_runner.errors import GateFailed, SftError, UnknownName, UserError, raise_all
 from sft_runner.launcher import Workers
 from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan, plan
@@ -49,7 +49,8 @@ class Jobs:
         self.folder = Path(now.sweep.dir).absolute()
         found = outcome or Outcome("failed", None)
         folder, words = str(found.folder or ""), list(now.overrides.task)
-        job = Job(now.job.num, words, found.state, found.metrics, folder, found.mlflow_run_id, round(seconds, 1))
+        state = sweep.GATE_FAILED if isinstance(found.error, GateFailed) else found.state
+        job = Job(now.job.num, words, state, found.metrics, folder, found.mlflow_run_id, round(seconds, 1))
         sweep.write(self.folder, job)
 
     def end(self) -> None:
@@ -159,14 +160,19 @@ def _run(composed: DictConfig, in_sweep: bool) -> Outcome | None:
     print(planned, flush=True)
     if run.config.dry_run:
         return None
-    if in_sweep and planned.cached:
-        jobs.cached.append(planned)
-    jobs.worked = jobs.worked or not planned.cached
+    worked, jobs.worked = jobs.worked, True
     outcome = execute(planned, workers, sweep=os.environ.get("SFT_RUNNER_SWEEP") if in_sweep else None)
-    if outcome.error:
+    if outcome.known:
+        jobs.worked = worked
+        jobs.cached += [planned] if in_sweep else []
+    if outcome.verdicts:
+        print(screen.verdicts(outcome.verdicts), flush=True)
+    if outcome.error and not isinstance(outcome.error, GateFailed):
         return outcome
     if not in_sweep:
         screen.close(planned, outcome)
+    if outcome.error and "serve" not in run.config.force:
+        return outcome
     if run.config.stage.stay and outcome.model:
         workers.close()
         tell = functools.partial(print, flush=True)

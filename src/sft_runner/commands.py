@@ -1,17 +1,21 @@
-"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`, `preview`, `fits`."""
+"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`, `preview`, `fits`, `metrics`, `compare`."""
 
 import argparse
 import ast
 import inspect
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from sft_runner.config import schema, sources
-from sft_runner.errors import UnknownName, suggestion
+from sft_runner.errors import UnknownName, UserError, suggestion
+from sft_runner.evaluation import gates, names
 from sft_runner.preview import look
+from sft_runner.report import comparison, comparison_page, comparison_text, keep
+from sft_runner.report.record import find
 from sft_runner.runs import runs
 
 
@@ -60,6 +64,8 @@ def models(arguments: list[str]) -> int:
             f"{key} {value:.3g}" for key, value in state.get("metrics", {}).items() if key.startswith("tuned.")
         )
         print(f"{state['name']:<14}  {state['started'][:16].replace('T', ' ')}  {path / 'model'}  {numbers}")
+        if fit := _fit(state):
+            print(f"{'':<14}  {fit}")
     if not found:
         print(f"no model in {folder} yet; try: python -m sft_runner recipe=quickstart")
     return 0
@@ -98,12 +104,61 @@ def fits(arguments: list[str]) -> int:
     return 0
 
 
+def compare(arguments: list[str]) -> int:
+    """Put runs beside each other: what was set otherwise, the scores with their intervals, and what it took."""
+    parser = _parser("compare", compare)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _COMPARE_HELP
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a name, NAME/TIME, or how a time begins")
+    parser.add_argument("--output-dir", default="outputs", help="where the runs are")
+    parser.add_argument("--html", metavar="FILE", help="write a page with pictures too")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    words = parser.parse_args(arguments)
+    folder = Path(words.output_dir).expanduser()
+    found = comparison.compare(list({run.folder: run for run in (find(word, folder) for word in words.runs)}.values()))
+    if words.html:
+        keep(Path(words.html).expanduser(), comparison_page.page(found))
+    if words.json:
+        print(json.dumps(comparison_text.as_json(found), indent=1, ensure_ascii=False))
+    else:
+        print(comparison_text.text(found, shutil.get_terminal_size((100, 24)).columns))
+        if words.html:
+            print(f"page: {words.html}")
+    return 0
+
+
+def metrics(arguments: list[str]) -> int:
+    """List the metrics that evaluate.metrics and evaluate.gates may name: what each means, and which way is better."""
+    parser = _parser("metrics", metrics)
+    parser.add_argument("--json", action="store_true", help="a list, for programs")
+    words = parser.parse_args(arguments)
+    found: list[names.Named] = []
+    broken: list[str] = []
+    for name in names.known():
+        try:
+            found.append(names.find(name, ""))
+        except UserError as error:
+            broken.append(f"{name:<14}  {error.message}")
+    if words.json:
+        print(json.dumps([asdict(metric) | {"always": metric.name in names.ALWAYS} for metric in found], indent=1))
+        return 0
+    for metric in found:
+        better = "less is better" if metric.lower_is_better else "more is better"
+        when = "always measured" if metric.name in names.ALWAYS else f"by {metric.source}" if metric.source else ""
+        print(f"{metric.name:<14}  {metric.help} ({better}{f', {when}' if when else ''})")
+    print("\n".join(broken) + "\n" if broken else "", end="")
+    print(f"A package of your own adds one by an entry point of the group {names.GROUP}: see docs/evaluation.md")
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "recipes": recipes,
     "keys": keys,
     "models": models,
     "preview": preview,
     "fits": fits,
+    "metrics": metrics,
+    "compare": compare,
 }
 
 _PREVIEW_HELP = """\
@@ -116,6 +171,16 @@ Nothing is written, and no weights are loaded.
   sft-runner preview recipe=qa data.path=my.jsonl model=tiny        # while your own model is not here yet
   sft-runner preview recipe=qa data.path=my.jsonl 'data.columns={question: title, answer: body}'
   sft-runner preview recipe=qa data.path=my.jsonl data.train_on=all"""
+
+_COMPARE_HELP = """\
+RUN is a name (its newest run), NAME/TIME, the beginning of a time, or a run folder, as `sft-runner models` shows them.
+Only keys that differ are shown. The best score of a line is marked with *, and with ≈ those that cannot be told from it
+on these rows: the 95 % interval of the difference holds 0. Runs that were scored on other rows are said to be not
+comparable, and nothing is marked.
+
+  sft-runner compare dates dates-r16
+  sft-runner compare code/20260301-1200 code/20260302-0915 --html compare.html
+  sft-runner compare outputs/runs/qa/* --json | jq '.scores[] | select(.name == "exact match")'"""
 
 
 def described(part: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
@@ -144,6 +209,14 @@ def _help(part: type[Any]) -> dict[str, str]:
         ):
             found[statement.target.id] = " ".join(str(ast.literal_eval(after.value)).split())
     return found
+
+
+def _fit(state: Mapping[str, Any]) -> str:
+    """Whether a model reached what its gates want; empty where there are none, and before it was evaluated."""
+    verdicts = gates.read(state)
+    if missed := gates.failed(verdicts):
+        return f"not fit to serve: {', '.join(map(str, missed))}"
+    return "fit to serve" if verdicts and state.get("fit_to_serve") else ""
 
 
 def _parser(name: str, command: Callable[[list[str]], int]) -> argparse.ArgumentParser:

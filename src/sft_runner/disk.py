@@ -58,7 +58,7 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space, or set output_dir to another disk; the same command then goes on"
             raise MachineError(f"{path.parent}: no space left on the disk", hint) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG):
             raise MachineError(
                 f"{path}: cannot be written: {error.strerror}", "set output_dir to another folder"
             ) from error

@@ -2,7 +2,8 @@
 
     SftError                the family: message, hint, exit code
     ├── StageFailed     1   a stage (or the check inside it) failed; the same command resumes
-    │   └── NotFinite   1   a loss is not a number
+    │   ├── NotFinite   1   a loss is not a number
+    │   └── GateFailed  1   the tuned model does not reach what `evaluate.gates` wants
     ├── UserError       2   what the user wrote cannot run
     │   ├── UnknownName 2   a key or a choice that does not exist, with a suggestion
     │   ├── DataError   2   a data file or a row that cannot be used
@@ -40,6 +41,10 @@ class StageFailed(SftError):
 
 class NotFinite(StageFailed):
     """A loss is not a number."""
+
+
+class GateFailed(StageFailed):
+    """The tuned model does not reach what it must to be served."""
 
 
 class UserError(SftError):

@@ -11,6 +11,8 @@ from sft_runner.cost.disk import Disk, disk, free, same_disk
 from sft_runner.cost.duration import Estimate, stage_time, training_time
 from sft_runner.cost.fitting import Fitted
 from sft_runner.cost.volume import Volume, volume
+from sft_runner.data import sets
+from sft_runner.evaluation import gates
 from sft_runner.hardware import fit
 from sft_runner.method import number
 from sft_runner.model.architecture import Architecture, unquantised
@@ -55,6 +57,7 @@ def facts(run: Run, known: Known) -> list[str]:
     told = [
         f"base: {_base(config)}",
         f"rows: up to {config.data.max_length:,} tokens{amount or ''}",
+        *(_scored(config, known) if any(step.stage == "baseline" for step in known.steps) else ()),
         f"batch: {_batch(config)}",
         *_cost(config, known, amount),
     ]
@@ -97,7 +100,8 @@ def _disk(config: Config, known: Known) -> Disk | None:
     if not known.trains or known.arch is None:
         return None
     fetches = locate(config.model).folder is None and same_disk(hub_cache(), known.store.root)
-    return disk(config, known.arch, any(step.stage == "merge" for step in known.steps), fetches)
+    stages = {step.stage for step in known.steps}
+    return disk(config, known.arch, "merge" in stages, fetches, "export" in stages)
 
 
 def _time(config: Config, known: Known, amount: Volume | None, step: "Step") -> Estimate | None:
@@ -134,6 +138,23 @@ def _batch(config: Config) -> str:
     size, most = config.train.batch_size, config.hardware.per_device_train_batch_size
     passes = "" if most is None else f" {table.passes(config, fit(size, most).micro_batch)}"  # None: not settled yet
     return f"{size:,} rows a step{passes}{checkpointing}"
+
+
+def _scored(config: Config, known: Known) -> Iterator[str]:
+    """What is scored besides the held-out rows, what the scores must reach, and what those that are there miss."""
+    yield from sets.told(config)
+    wanted = [f"{gate.name} {_limits(gate)}" for gate in gates.gates_of(config)]
+    made = {step.stage: step.manifest for step in known.steps if step.action == "cached" and step.manifest}
+    missed = gates.failed(gates.judge(config, made))
+    if wanted:
+        yield f"gates: {', '.join(wanted)}"
+    if missed:
+        yield f"not fit to serve: {', '.join(map(str, missed))}"
+
+
+def _limits(gate: gates.Gate) -> str:
+    told = [f"{limit} {wanted:g}" for limit, wanted in gate.limits.items()]
+    return " ".join([*told, "for sure"] if gate.sure else told)
 
 
 def _base(config: Config) -> str:

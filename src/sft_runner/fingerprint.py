@@ -16,6 +16,7 @@ from typing import Any
 
 from sft_runner.config.schema import Config, Model, flatten
 from sft_runner.disk import read_json
+from sft_runner.evaluation import tasks
 from sft_runner.model import continuing
 from sft_runner.model.files import TOKENIZER_FILES, locate
 from sft_runner.runs import adapter_of
@@ -56,11 +57,15 @@ def gather(
     stage: Stage, config: Config, inputs: Mapping[str, str], data: Mapping[str, str], hashes: "Hashes"
 ) -> Ingredients:
     """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` are the
-    hashes of the user's files, by the words of `Stage.data`. An adapter that is trained further counts by its bytes,
-    wherever it lies."""
+    hashes of the user's files, by the words of `Stage.data`. An adapter that is trained further and tasks of the
+    user's own count by their bytes, wherever they lie."""
     settings = read_by(stage, config)
     if continuing.KEY in settings and (adapter := adapter_of(config)):
         settings[continuing.KEY] = hashes.together([adapter / name for name in continuing.FILES])[:LENGTH]
+    if tasks.KEY in settings and not (own := tasks.files(config)):
+        del settings[tasks.KEY]  # nothing of it is run
+    elif tasks.KEY in settings:
+        settings[tasks.KEY] = hashes.together(own)[:LENGTH]
     return Ingredients(
         stage=stage.name,
         version=stage.version,

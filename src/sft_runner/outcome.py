@@ -17,7 +17,7 @@ class Outcome:
     """How a run ended."""
 
     state: str
-    """`completed` or `failed`."""
+    """`completed` or `failed`; failed too where all went well, and the model does not pass its gates."""
     folder: Path | None
     """The run folder; None where everything was cached and no finished run is known."""
     manifests: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -32,6 +32,8 @@ class Outcome:
     """The merged model, where it was made."""
     verdicts: list[Verdict] = field(default_factory=list)
     """What came of each limit of `evaluate.gates`, once the model is evaluated."""
+    known: bool = False
+    """Whether nothing was done: all of it was found as an earlier run left it."""
 
 
 def headline(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from sft_runner.cost import settling
 from sft_runner.cost.fitting import Fitted
 from sft_runner.data import files, sets
 from sft_runner.errors import UserError, raise_all
+from sft_runner.evaluation import engines
 from sft_runner.facts import Known, facts, warnings
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
 from sft_runner.method import method_of
@@ -106,6 +107,7 @@ class Plan:
 
 def plan(run: Run) -> Plan:
     """Plan a run. Raises `UserError` for data or a model that cannot be used, all at once."""
+    asked, run = run, engines.settled(run)
     config = run.config
     hashes = Hashes()
     data, arch = _checked(run, hashes)
@@ -122,7 +124,7 @@ def plan(run: Run) -> Plan:
     known = Known(store, tuple(steps.values()), arch, fitted, scoring)
     doubts = dict.fromkeys((*run.warnings, *warnings(settled, known)))
     settled = replace(settled, warnings=tuple(doubts))
-    return Plan(settled, output_dir, known.steps, tuple(facts(settled, known)), run)
+    return Plan(settled, output_dir, known.steps, tuple(facts(settled, known)), asked)
 
 
 def wanted(until: str, export: Collection[str] = ()) -> list[str]:

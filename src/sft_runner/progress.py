@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sft_runner.data.report.numbers import duration
+from sft_runner.evaluation import names
 from sft_runner.planning import Plan, Step
 
 PLAIN_SECONDS = 15.0
@@ -78,12 +79,18 @@ def summary(stage: str, metrics: Mapping[str, Any]) -> str:
         text += f", {dropped:,} dropped"
         return text + (f" ({reasons})" if reasons else "") + f"; {tokens['trained']:,} trained tokens"
     if stage in ("baseline", "evaluate"):
-        total = "; ".join(_score(name, metrics) for name in metrics["base"] if name in ("exact_match", "loss"))
+        shown = [name for name in metrics["base"] if name == "loss" or _of_answers(name, metrics["base"])]
+        leading = next((name for name in shown if name != "loss"), "loss")  # the headline, where nobody said another
+        total = "; ".join(
+            _score(name, metrics) + (_interval(name, metrics) if name == leading else "") for name in shown
+        )
         return " | ".join([total, *(f"{part}: {score}" for part, score in _parts(metrics).items())])
     if stage == "train":
         return _trained(metrics)
     if stage == "merge":
         return f"merged logits differ from the adapter's by at most {metrics['difference']['max']:.1e}"
+    if stage == "export":
+        return ", ".join(f"{form} {told['bytes'] / 1e6:,.1f} MB" for form, told in metrics.items())
     if stage == "serve":
         text = f"answered after {metrics['seconds_to_ready']:.1f} s; {metrics['prompt_tokens']} prompt tokens"
         return text + (", the same ids as in training" if metrics["prompts_checked"] else "")
@@ -104,16 +111,35 @@ def _trained(metrics: Mapping[str, Any]) -> str:
 
 
 def _score(name: str, metrics: Mapping[str, Any]) -> str:
-    values = [metrics[side][name] for side in ("base", "tuned") if side in metrics]
-    shown = [f"{value:.1%}" if name == "exact_match" else f"{value:.3f}" for value in values]
+    """A metric of base and tuned model."""
+    values = [metrics[side][name] for side in ("base", "tuned") if name in metrics.get(side, {})]
+    shown = [f"{value:.1%}" if names.is_share(name) else f"{value:.3f}" for value in values]
     return f"{name.replace('_', ' ')} {' → '.join(shown)}"
 
 
+def _interval(name: str, metrics: Mapping[str, Any]) -> str:
+    """The 95 % interval of a metric's gain; empty where there is none."""
+    ends = metrics.get("intervals", {}).get(name, {}).get("gain")
+    if not ends:
+        return ""
+    share = names.is_share(name)
+    low, high = (f"{100 * end:+.1f}" if share else f"{end:+.3f}" for end in (ends["low"], ends["high"]))
+    return f" (better by {low} to {high}{' points' if share else ''}, 95 %)"
+
+
+def _of_answers(name: str, scores: Mapping[str, Any]) -> bool:
+    counted = name in ("rows", "tokens", "answers")
+    return isinstance(scores[name], int | float) and not counted and names.generated(name)
+
+
 def _parts(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The loss on each kind of held-out rows, where there are several."""
-    sides = {side: metrics[side].get("by", {}) for side in ("base", "tuned") if side in metrics}
-    names = sides.get("base", {})
-    return {name: _score("loss", {side: by[name] for side, by in sides.items() if name in by}) for name in names}
+    """The loss on each kind of held-out rows where there are several, and on each other set."""
+    found = {}
+    for group in ("by", "sets"):
+        sides = {side: metrics[side].get(group, {}) for side in ("base", "tuned") if side in metrics}
+        for name in sides.get("base", {}):
+            found[name] = _score("loss", {side: by[name] for side, by in sides.items() if name in by})
+    return found
 
 
 def _values(event: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@
 import os
 
 from sft_runner import hardware
-from sft_runner.data import files
+from sft_runner.data import files, sets
 from sft_runner.errors import MachineError
+from sft_runner.evaluation import engines, tasks
+from sft_runner.exporting import requirements
 from sft_runner.model.files import fetch, locate
 from sft_runner.planning import Plan
 from sft_runner.planning import plan as make_plan
@@ -24,13 +26,31 @@ def check_card(plan: Plan) -> None:
         )
 
 
+def check_scoring(plan: Plan) -> None:
+    """Raise `MachineError` where a package is missing with which a model is still to be scored."""
+    if any(step.stage in ("baseline", "evaluate") and step.action != "cached" for step in plan.steps):
+        engines.check(plan.run.config)
+        tasks.check(plan.run.config)
+
+
+def check_export(plan: Plan) -> None:
+    """Raise `MachineError` where a package is missing with which a model is still to be exported."""
+    if any(step.stage == "export" and step.action != "cached" for step in plan.steps):
+        requirements.check(plan.run.config)
+
+
 def with_data(plan: Plan) -> Plan:
     """The plan with all of its data on this machine; raises in one line where it cannot be had."""
-    absent = files.missing(plan.run.config.data)
-    if not absent or plan.cached:
+    config = plan.run.config
+    wanted = {"data": config.data, "sets": sets.as_data(config)}
+    needed = {STAGES[step.stage].data for step in plan.steps if step.action != "cached"}
+    absent = {kind: files.missing(data) for kind, data in wanted.items() if data and (kind == "data" or kind in needed)}
+    if plan.cached or not any(absent.values()):
         return plan
-    print(f"  fetching {', '.join(absent)}", flush=True)
-    files.fetch(plan.run.config.data)
+    print(f"  fetching {', '.join(place for places in absent.values() for place in places)}", flush=True)
+    for kind, places in absent.items():
+        if places and (data := wanted[kind]):
+            files.fetch(data)
     return make_plan(plan.asked or plan.run)  # its bytes are known now
 
 

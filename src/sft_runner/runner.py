@@ -1,6 +1,6 @@
 """Walks a plan: hands each stage to the worker, passes its events on, and writes down how the run ended."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,14 +9,15 @@ from typing import Any
 from sft_runner import errors, report
 from sft_runner.config.schema import flatten
 from sft_runner.disk import explained, read_json
-from sft_runner.errors import MachineError, SftError, StageFailed
+from sft_runner.errors import GateFailed, MachineError, SftError, StageFailed
 from sft_runner.evaluation import gates
+from sft_runner.evaluation.gates import Verdict
 from sft_runner.events import EventReader
 from sft_runner.launcher import Workers, ended
 from sft_runner.outcome import Outcome, headline, model_of
 from sft_runner.planning import Plan, Step
 from sft_runner.progress import Progress
-from sft_runner.readiness import check_card, with_data, with_model
+from sft_runner.readiness import check_card, check_export, check_scoring, with_data, with_model
 from sft_runner.runs import RunFolder, adapter_of, earlier, interrupted, orphans
 from sft_runner.serving import server
 from sft_runner.store import EVENTS, LOG, Store
@@ -34,13 +35,16 @@ def execute(
     plan: Plan, workers: Workers | None = None, tracker: Tracker | None = None, sweep: str | None = None
 ) -> Outcome:
     """Run what the plan says. A failed stage is in the outcome; Ctrl-C and SIGTERM pass through."""
+    known = _known(plan)
+    if known and known.error:
+        return known
     if any(step.stage == "serve" for step in plan.steps) and (plan.run.config.stage.stay or not plan.cached):
         server.check(plan.run.config)
-    if plan.cached:
-        found = {step.stage: step.manifest for step in plan.steps if step.manifest}
-        folder = earlier(plan)
-        return Outcome("completed", folder, found, headline(found), model=model_of(plan, folder))
+    if known:
+        return known
     check_card(plan)
+    check_scoring(plan)
+    check_export(plan)
     tracker = tracker or make(plan.run.config, plan.output_dir)  # says what is missing before anything begins
     plan = with_model(with_data(plan))
     own = Workers() if workers is None else None
@@ -56,11 +60,15 @@ def record(plan: Plan, sweep: str) -> None:
     found = {step.stage: step.manifest for step in plan.steps if step.manifest}
     tracker = make(plan.run.config, plan.output_dir)  # says what is missing before there is a folder
     folder = RunFolder(plan, sweep)
-    with _ended(plan, Outcome("completed", folder.path, dict(found)), folder, tracker):
+    outcome = Outcome("completed", folder.path, dict(found))
+    with _ended(plan, outcome, folder, tracker):
         folder.update(mlflow_run_id=tracker.start(_info(plan, folder, sweep)))
         for step in plan.steps:
-            tracker.cached(step.stage, found[step.stage])
-            _link(plan, step, folder)
+            if step.stage in found:
+                tracker.cached(step.stage, found[step.stage])
+                _link(plan, step, folder)
+        _judge(plan, outcome, folder)
+        gates.require(outcome.verdicts)
 
 
 def asked(plan: Plan) -> str:
@@ -75,7 +83,8 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) 
         plan.output_dir.mkdir(parents=True, exist_ok=True)
     trains = any(step.stage == "train" and step.action != "cached" for step in plan.steps)
     modules = [*PRELOADED, "trl.trainer.sft_trainer"] if trains else PRELOADED
-    workers.start(modules, plan.output_dir / "worker.log")
+    if not _nothing_left(plan, _verdicts(plan)):
+        workers.start(modules, plan.output_dir / "worker.log")
     folder = RunFolder(plan, sweep)
     for killed, state in orphans(plan.output_dir, told=enabled(plan.run.config.tracking)):
         tracker.mark_killed(killed, state.get("mlflow_run_id"))
@@ -83,8 +92,11 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) 
     with _ended(plan, outcome, folder, tracker):
         outcome.mlflow_run_id = tracker.start(_info(plan, folder, sweep))
         folder.update(mlflow_run_id=outcome.mlflow_run_id)
-        progress = Progress(plan)
+        progress, held = Progress(plan), []
         for step in plan.steps:
+            if step.stage in held:
+                progress.note(step.stage, "does not run: the model is not fit to serve")
+                continue
             if step.action == "cached" and step.manifest:
                 tracker.cached(step.stage, step.manifest)
                 outcome.manifests[step.stage] = step.manifest
@@ -92,11 +104,57 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) 
                 outcome.manifests[step.stage] = _work(plan, step, modules, workers, tracker, progress)
             _link(plan, step, folder)
             if step.stage == "evaluate":
-                outcome.verdicts = gates.judge(plan.run.config, outcome.manifests)
-                folder.update(**gates.told(outcome.verdicts))
-                gates.require(outcome.verdicts)
+                held = _judge(plan, outcome, folder, progress)
         outcome.model = model_of(plan, folder.path)
+        gates.require(outcome.verdicts)
     return outcome
+
+
+def _known(plan: Plan) -> Outcome | None:
+    """How a run ended that is found again: everything is cached, but for what a failed gate holds back.
+
+    None where something is left to do, and where the gates say of the same scores what no earlier run was told.
+    """
+    verdicts = _verdicts(plan)
+    if not _nothing_left(plan, verdicts):
+        return None
+    folder = earlier(plan, verdicts)
+    if folder is None and earlier(plan):
+        return None
+    found = {step.stage: step.manifest for step in plan.steps if step.action == "cached" and step.manifest}
+    model = model_of(plan, folder)
+    outcome = Outcome("completed", folder, found, headline(found), model=model, verdicts=verdicts, known=True)
+    try:
+        gates.require(verdicts)
+    except GateFailed as error:
+        outcome.state, outcome.error = "failed", error
+    return outcome
+
+
+def _verdicts(plan: Plan) -> list[Verdict]:
+    """What the gates say of scores that are there already."""
+    found = {step.stage: step.manifest for step in plan.steps if step.action == "cached" and step.manifest}
+    return gates.judge(plan.run.config, found)
+
+
+def _nothing_left(plan: Plan, verdicts: Sequence[Verdict]) -> bool:
+    """Whether all that may run is cached."""
+    held = gates.held_back(verdicts, plan.run.config.force)
+    return all(step.action == "cached" or step.stage in held for step in plan.steps)
+
+
+def _judge(plan: Plan, outcome: Outcome, folder: RunFolder, progress: Progress | None = None) -> list[str]:
+    """Hold the scores against the gates and write down what comes of it; returns the stages that must not run."""
+    if "evaluate" not in outcome.manifests:
+        return []
+    outcome.verdicts = gates.judge(plan.run.config, outcome.manifests)
+    folder.update(**gates.told(outcome.verdicts))
+    held = gates.held_back(outcome.verdicts, plan.run.config.force)
+    missed = gates.failed(outcome.verdicts)
+    for step in plan.steps if missed and progress else ():
+        if progress and step.stage in gates.HELD_BACK and step.stage not in held:
+            progress.note(step.stage, f"NOT FIT TO SERVE, and runs all the same, as force says: {missed[0]}")
+    return held
 
 
 @contextmanager
@@ -161,7 +219,7 @@ def _request(plan: Plan, step: Step) -> dict[str, Any]:
     """What `stage.json` says: all that a worker needs, wherever it is started."""
     config = asdict(plan.run.config)
     del config["tracking"]  # a tracker's address may hold a password, and stages never see trackers
-    for part, key in (("data", "path"), ("model", "name")):
+    for part, key in (("data", "path"), ("model", "name"), ("evaluate", "benchmarks_path")):
         if config[part][key] and Path(config[part][key]).expanduser().exists():
             config[part][key] = str(Path(config[part][key]).expanduser().resolve())
     if adapter := adapter_of(plan.run.config):
@@ -216,8 +274,10 @@ def _info(plan: Plan, folder: RunFolder, sweep: str | None) -> RunInfo:
 
 
 def _link(plan: Plan, step: Step, folder: RunFolder) -> None:
-    """`model` and `adapter` in the run folder."""
+    """`model`, `adapter` and `export` in the run folder."""
     output = Store(plan.output_dir).folder(step.stage, step.fingerprint)
+    if step.stage == "export":
+        folder.link("export", output)
     for stage, name in (("merge", "model"), ("train", "adapter")):
         if step.stage == stage:
             folder.link(name, output / name)

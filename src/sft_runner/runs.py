@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from sft_runner.config.schema import Config
 from sft_runner.disk import explained, read_json, write_json
 from sft_runner.errors import UnknownName, UserError
+from sft_runner.evaluation import gates
+from sft_runner.evaluation.gates import Verdict
 from sft_runner.model.continuing import KEY, in_folder
 from sft_runner.tracking.requirements import enabled
 from sft_runner.tracking.safe import masked
@@ -47,6 +49,8 @@ class RunFolder:
             "choices": plan.run.choices,
             "sweep": sweep,
             "stages": {step.stage: step.fingerprint for step in plan.steps},
+            "gates": [],
+            "fit_to_serve": None,  # nobody knows before the tuned model is evaluated
             "trackers": enabled(plan.run.config.tracking),
             "mlflow_run_id": None,
             "pid": os.getpid(),
@@ -93,12 +97,15 @@ def adapter_of(config: Config) -> Path | None:
     return in_folder(folder.absolute()) if folder.is_dir() else _adapter_by_name(named, config)
 
 
-def earlier(plan: "Plan") -> Path | None:
-    """A finished run with the same stages; where the outputs were copied without one, None."""
+def earlier(plan: "Plan", verdicts: Sequence[Verdict] | None = None) -> Path | None:
+    """A finished run with the same stages, and with these verdicts where a model was evaluated; where the outputs were
+    copied without one, None."""
     stages = {step.stage: step.fingerprint for step in plan.steps}
     for folder, state in runs(plan.output_dir):
         known = state.get("stages", {})
-        if state.get("state") == "completed" and all(known.get(stage) == fp for stage, fp in stages.items()):
+        if not _finished(state) or any(known.get(stage) != fp for stage, fp in stages.items()):
+            continue
+        if verdicts is None or "evaluate" not in stages or gates.read(state) == list(verdicts):
             return folder
     return None
 
@@ -135,7 +142,7 @@ def orphans(output_dir: Path, told: Collection[str]) -> Iterator[tuple[Path, dic
 
 
 def _adapter_by_name(name: str, config: Config) -> Path:
-    """The adapter of the newest completed run of that name."""
+    """The adapter of the newest finished run of that name."""
     output_dir = Path(config.output_dir)
     names = {state["name"] for _, state in runs(output_dir) if state.get("name")}
     if "/" in name or name not in names:
@@ -146,7 +153,7 @@ def _adapter_by_name(name: str, config: Config) -> Path:
             "give a run folder, the name of a run, or a folder with a PEFT adapter"
             + (f"; runs in {output_dir}: {', '.join(sorted(names))}" if names else ""),
         )
-    finished = [folder for folder, state in runs(output_dir, name) if state.get("state") == "completed"]
+    finished = [folder for folder, state in runs(output_dir, name) if _finished(state)]
     found = next((folder for folder in finished if (folder / "adapter").exists()), None)
     if name == config.name:
         raise UserError(
@@ -159,6 +166,11 @@ def _adapter_by_name(name: str, config: Config) -> Path:
     if found is None:
         raise UserError(f"{KEY}: no run '{name}' has completed", "finish it first, or name a run folder")
     return in_folder(found.absolute())
+
+
+def _finished(state: Mapping[str, Any]) -> bool:
+    """Whether a run came to its end. One whose model is not fit to serve did: it is trained, merged and evaluated."""
+    return state.get("state") == "completed" or state.get("fit_to_serve") is False
 
 
 def _news(state: Mapping[str, Any], told: Collection[str]) -> bool:

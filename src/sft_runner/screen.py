@@ -8,16 +8,25 @@ from pathlib import Path
 
 from sft_runner import sweep
 from sft_runner.errors import SftError
+from sft_runner.evaluation import gates
+from sft_runner.evaluation.gates import Verdict
 from sft_runner.model.remote_code import allowed
 from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan
 from sft_runner.progress import summary
+from sft_runner.report import PAGE as RUN_PAGE
 from sft_runner.store import Store
 from sft_runner.training.report import PAGE
 
 
 def close(plan: Plan, outcome: Outcome) -> None:
-    """Say how a run ended."""
+    """Say how a run ended; of one that failed only what is there all the same."""
+    if outcome.error:
+        if outcome.model:
+            print(f"model: {outcome.model}   # kept, not fit to serve")
+        if page := _page(outcome):
+            print(f"report: {page}")
+        return
     if plan.cached:
         for stage, manifest in outcome.manifests.items():
             for line in (*manifest.get("notes", ()), summary(stage, manifest["metrics"])):
@@ -29,6 +38,24 @@ def close(plan: Plan, outcome: Outcome) -> None:
         print(line)
 
 
+def verdicts(found: Sequence[Verdict]) -> str:
+    """The table of the gates: what each limit wants, what was found, and by how much it was missed."""
+    rows = [["gate", "limit", "wanted", "found", "95 % interval", ""]]
+    for one in found:
+        interval = " to ".join(map(gates.number, one.interval)) if one.interval else "-"
+        missed = "" if one.missed_by is None else f" by {gates.number(one.missed_by)}"
+        wanted = gates.number(one.wanted) + (" for sure" if one.sure else "")
+        rows.append(
+            [
+                *(one.gate, one.limit, wanted, "-" if one.found is None else gates.number(one.found), interval),
+                "passed" if one.passed else f"missed{missed}" if one.judged is not None else "not measured",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line}".rstrip() for line in lines)
+
+
 def ranking(folder: Path, headline: str) -> str:
     """The table of a sweep, where it is kept, and the command that goes on with the winner."""
     jobs = sweep.read(folder)
@@ -36,7 +63,9 @@ def ranking(folder: Path, headline: str) -> str:
     lines = ["", sweep.table(jobs, headline), *(f"  {file}" for file in files)]
     best = sweep.rank(jobs, headline)[0]
     if not sweep.scored(best, headline):
-        lines.append(f"not ranked: no job has a tuned {headline}; stage=evaluate scores the jobs")
+        missed = any(job.state == sweep.GATE_FAILED for job in jobs)
+        why = "no job's model is fit to serve" if missed else f"no job has a tuned {headline}"
+        lines.append(f"not ranked: {why}" + ("" if missed else "; stage=evaluate scores the jobs"))
     else:
         words = [word for word in best.overrides if not word.startswith(("stage=", "stage.until="))]
         lines.append(f"next:  {_command(words)}   # merges and serves the best")
@@ -54,6 +83,8 @@ def hints(plan: Plan, outcome: Outcome) -> list[str]:
     again = _command([word for word in plan.run.overrides if not word.startswith(("stage=", "stage.until=", "force="))])
     if outcome.model:
         lines.append(f"model: {outcome.model}")
+    if page := _page(outcome):
+        lines.append(f"report: {page}")
     if report := _report(plan):
         lines.append(f"curve: {report}")
     if plan.run.config.stage.until != "serve":
@@ -71,6 +102,12 @@ def _viewers(plan: Plan) -> Iterator[list[str]]:
         yield ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{plan.output_dir}/mlflow.db"]
     if tracking.tensorboard.enabled:
         yield ["tensorboard", "--logdir", tracking.tensorboard.dir or str(plan.output_dir / "tensorboard")]
+
+
+def _page(outcome: Outcome) -> Path | None:
+    """The report of the run."""
+    page = outcome.folder / RUN_PAGE if outcome.folder else None
+    return page if page and page.is_file() else None
 
 
 def _report(plan: Plan) -> Path | None:

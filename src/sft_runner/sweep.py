@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from sft_runner.config.schema import build
 from sft_runner.disk import read_json, write_json
-from sft_runner.evaluation.names import LOWER_IS_BETTER
+from sft_runner.evaluation.names import lower_is_better
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+GATE_FAILED = "gate failed"
+"""The state of a job whose model is trained and scored, and does not reach what `evaluate.gates` wants."""
 _LOG_SCALE_FROM = 4
 """Swept values whose largest is so many times the smallest are drawn on a logarithmic axis."""
 _LABEL_LENGTH = 40
@@ -31,7 +33,7 @@ class Job:
     overrides: list[str]
     """What was said for it: `["recipe=code", "lora.r=8"]`."""
     state: str
-    """`completed`, `failed` or `cancelled`."""
+    """`completed`, `failed`, `cancelled`, or `gate failed`."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Flat: `tuned.exact_match`."""
     folder: str = ""
@@ -57,9 +59,11 @@ def read(folder: Path) -> list[Job]:
 def rank(jobs: Sequence[Job], headline: str) -> list[Job]:
     """The best first: by the tuned model's headline metric, then its loss; jobs that did not complete come last."""
 
+    lower = lower_is_better(headline)
+
     def order(job: Job) -> tuple[bool, float, float, int]:
-        score = _value(job, f"tuned.{headline}", worst=math.inf if headline in LOWER_IS_BETTER else -math.inf)
-        cost = score if headline in LOWER_IS_BETTER else -score
+        score = _value(job, f"tuned.{headline}", worst=math.inf if lower else -math.inf)
+        cost = score if lower else -score
         return job.state != "completed", cost, _value(job, "tuned.loss", worst=math.inf), job.number
 
     return sorted(jobs, key=order)
@@ -100,7 +104,7 @@ def save(folder: Path, jobs: Sequence[Job], headline: str) -> list[Path]:
     ranked = rank(jobs, headline)
     summary = {
         "headline": headline,
-        "better": "lower" if headline in LOWER_IS_BETTER else "higher",
+        "better": "lower" if lower_is_better(headline) else "higher",
         "swept": list(swept(ranked)),
         "jobs": [
             {"rank": int(place) if place != "-" else None, **asdict(job)}
@@ -142,7 +146,7 @@ def _draw(path: Path, ranked: Sequence[Job], headline: str, left_out: int) -> No
 
     keys = swept(ranked)
     values = _numbers(next(iter(keys.values()))) if len(keys) == 1 else None
-    better = "lower" if headline in LOWER_IS_BETTER else "higher"
+    better = "lower" if lower_is_better(headline) else "higher"
     height = 4.2 if values else 1.6 + 0.42 * len(ranked)
     with rc_context({"font.size": 11, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(7.5, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))  # inches

@@ -43,6 +43,7 @@ RECORDED = (
     "accelerate",
     "bitsandbytes",
     "safetensors",
+    "lm_eval",
 )
 """Libraries whose versions are written into each manifest."""
 Tell = Callable[[dict[str, Any]], None]

@@ -21,6 +21,8 @@ from random_models import (
 )
 from sft_runner.config.schema import Config, Model
 from sft_runner.errors import DataError
+from sft_runner.evaluation.metric import metrics_of
+from sft_runner.evaluation.names import ALWAYS
 from sft_runner.evaluation.scoring import score
 from sft_runner.fingerprint import Hashes, gather
 from sft_runner.stages.baseline import Baseline
@@ -61,10 +63,10 @@ def test_base_and_tuned_side_by_side(tmp_path: Path, inputs: dict[str, Path]) ->
 
     rows = make_rows([("Say it " * (i % 5), "abc" * (i + 1)) for i in range(6)])
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    expected = score(plain, tokenizer(), rows, ["exact_match"], 8, 1, Reports())
+    expected = score(plain, tokenizer(), rows, metrics_of(["exact_match"]), 8, 1, Reports())
     tuned = score(
         PeftModel.from_pretrained(plain, tmp_path / "train/adapter"),
-        tokenizer(), rows, ["exact_match"], 8, 1, Reports(),
+        tokenizer(), rows, metrics_of(["exact_match"]), 8, 1, Reports(),
     )  # fmt: skip
     assert base.metrics["base"] == pytest.approx(expected.metrics, rel=1e-5)
     assert found.metrics["base"] == base.metrics["base"]
@@ -80,7 +82,7 @@ def test_base_and_tuned_side_by_side(tmp_path: Path, inputs: dict[str, Path]) ->
     assert written[1].keys() == {"source", "prompt", "expected", "tokens", "base", "tuned"}
     assert (written[1]["prompt"], written[1]["expected"]) == ([{"role": "user", "content": "Say it "}], "abcabc")
     for result, folder in ((base, "baseline"), (found, "evaluate")):
-        assert {file.name for file in (tmp_path / folder).iterdir()} == set(result.artifacts)
+        assert {file.name for file in (tmp_path / folder).iterdir()} == {*result.artifacts, "statistics.npz"}
 
 
 @pytest.mark.slow
@@ -133,7 +135,7 @@ def test_every_kind_of_row_by_kind(tmp_path: Path, inputs: dict[str, Path]) -> N
     assert (found["tuned"]["rows"], found["tuned"]["answers"]) == (4, 3)
     assert found["tuned"]["by"].keys() == {"unseen", "reworded"}
     gained = found["gain"]["by"]["unseen"]
-    assert gained.keys() == {"loss", "perplexity", "exact_match"}
+    assert gained.keys() == {*ALWAYS, "exact_match"}
     assert gained["loss"] == pytest.approx(base["by"]["unseen"]["loss"] - found["tuned"]["by"]["unseen"]["loss"])
     written = lines(tmp_path / "evaluate/predictions.jsonl")
     assert [row["kind"] for row in written] == ["unseen", "reworded", "unseen", ""]
@@ -144,3 +146,48 @@ def test_every_kind_of_row_by_kind(tmp_path: Path, inputs: dict[str, Path]) -> N
         (False, False),
         (True, True),
     ]
+
+
+def test_intervals_and_other_sets(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    config = config_for(tmp_path / "base")
+    config.evaluate.metrics, config.evaluate.headline = ["exact_match", "chrf", "number"], "chrf"
+    lines_of = [json.dumps({"prompt": f"Count to {i}", "completion": "1 2 3 4 5 6"[: 2 * i + 1]}) for i in range(5)]
+    (tmp_path / "other.jsonl").write_text("\n".join(lines_of))
+    config.evaluate.sets = {"counting": {"path": str(tmp_path / "other.jsonl")}}
+    reports = Reports()
+    base = Baseline().execute(config, inputs, tmp_path / "baseline", reports)
+    assert {"loss", "counting: loss", "generate", "counting: generate"} <= {event["message"] for event in reports}
+    assert "number was not measured: it means nothing for any of the 6 rows" in base.notes
+    result = Evaluate().execute(config, inputs, tmp_path / "evaluate", Reports())
+    found = result.metrics
+    for side in ("base", "tuned", "gain"):
+        assert found[side]["sets"]["counting"].keys() >= {*ALWAYS, "exact_match", "chrf", "number"}
+        assert "number" not in found[side]
+        for scores, between in ((found, found["intervals"]), (None, found["intervals"]["sets"]["counting"])):
+            value = scores[side]["loss"] if scores else found[side]["sets"]["counting"]["loss"]
+            assert between["loss"][side]["low"] < value < between["loss"][side]["high"]
+    assert found["tuned"]["sets"]["counting"]["rows"] == 5
+    written = lines(tmp_path / "evaluate/predictions.counting.jsonl")
+    assert [row["expected"] for row in written] == ["1", "1 2", "1 2 3", "1 2 3 4", "1 2 3 4 5"]
+    assert all("number" in row[side] for row in written for side in ("base", "tuned"))
+    assert result.artifacts == ["scores.json", "predictions.jsonl", "predictions.counting.jsonl"]
+    assert found["gain"]["chrf"] == 0  # nothing is said right, so that nothing varies
+    assert "chrf" not in found["intervals"]
+    assert result.notes == ["chrf: no difference can be told on 6 rows (gain 0, no interval)"]
+
+
+def test_a_doubtful_gain_is_told() -> None:
+    import numpy as np
+
+    from sft_runner.stages.evaluate import _doubt
+
+    def told(low: float, high: float) -> list[str]:
+        found = {"gain": {"loss": 0.1}, "intervals": {"loss": {"gain": {"low": low, "high": high}}}}
+        return _doubt("loss", found, {"loss": np.ones((8, 2))})
+
+    assert told(-0.2, 0.3) == ["loss: no difference can be told on 8 rows (gain 0.1, 95 % interval -0.2 to 0.3)"]
+    assert told(0.05, 0.3) == []
+    assert _doubt("loss", {"gain": {"loss": 0.1}, "intervals": {}}, {"loss": np.ones((1, 2))}) == [
+        "loss: no difference can be told on 1 row (gain 0.1, no interval)"
+    ]
+    assert _doubt("number", {"gain": {}, "intervals": {}}, {}) == []

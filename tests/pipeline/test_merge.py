@@ -1,7 +1,6 @@
 """The merged model is the trained one, for every kind of adapter; one that is not is never let through."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from random_models import Reports, random_model, text_row, write_adapter, write_model, write_prepared, write_rows
-from sft_runner.config.schema import Config, Merge, Model
+from merges import run, write_trained
+from random_models import (
+    text_row,
+    tokenizer,
+    write_adapter,
+    write_model,
+    write_prepared,
+    write_rows,
+)
+from sft_runner.config.schema import Merge
 from sft_runner.errors import StageFailed, UserError
-from sft_runner.merging import proof
-from sft_runner.merging import whole as merging
+from sft_runner.merging import loading, proof
 from sft_runner.model.rows import first_rows
-from sft_runner.stages.merge import Merge as MergeStage
-from sft_runner.stages.stage import Result
 
 pytestmark = [
     # PEFT 0.21 asks transformers 5.23 for a property that has a new name
@@ -27,31 +31,9 @@ pytestmark = [
     # PEFT says it of every adapter on a tied layer, and `merging` does what it asks for
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`"),
 ]
+OF_TRAINING = f"{tokenizer().chat_template}{{# of training #}}"
+"""Another template than the base's that writes the same."""
 KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
-
-
-def run(
-    tmp_path: Path, base: Path, held_out: int | None = 3, merge: Merge | None = None, adapter: str = "lora"
-) -> Result:
-    """Merge `train/adapter` into `base`, below `tmp_path/merge`; without `held_out` on the rows that are there."""
-    if held_out is not None:
-        write_prepared(tmp_path / "prepare", held_out)
-    inputs = {"prepare": tmp_path / "prepare", "train": tmp_path / "train"}
-    (tmp_path / "merge").mkdir()
-    config = Config(model=Model(name=str(base)), merge=merge or Merge(), adapter=adapter)
-    config.quantization.bits = "none"
-    return MergeStage().execute(config, inputs, tmp_path / "merge", Reports())
-
-
-def write_trained(train: Path, base: Path, size: float = 0.02, **saved: Any) -> Path:
-    """The output of `train` for a model that was trained whole: the base with noise of deviation `size`."""
-    torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    for value in model.parameters():
-        value.data += size * torch.randn_like(value)
-    model.save_pretrained(train / "model", **saved)
-    (train / "model" / "generation_config.json").unlink()
-    return train
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -131,10 +113,10 @@ def test_the_chat_template_of_training_goes_along(tmp_path: Path) -> None:
     (base / "chat_template.json").write_text('{"chat_template": "of the base"}')
     write_adapter(tmp_path / "train", base)
     write_prepared(tmp_path / "prepare", 3)
-    (tmp_path / "prepare" / "chat_template.jinja").write_text("of training")
+    (tmp_path / "prepare" / "chat_template.jinja").write_text(OF_TRAINING)
     run(tmp_path, base)
     model = tmp_path / "merge/model"
-    assert AutoTokenizer.from_pretrained(model).chat_template == "of training"
+    assert AutoTokenizer.from_pretrained(model).chat_template == OF_TRAINING
     assert not [file for file in model.iterdir() if b"of the base" in file.read_bytes()]
     before, after = (json.loads((folder / "tokenizer_config.json").read_text()) for folder in (base, model))
     assert after == {name: value for name, value in before.items() if name != "chat_template"}
@@ -156,7 +138,7 @@ def test_one_wrong_tensor_is_found(tmp_path: Path, factor: float) -> None:
     write_adapter(tmp_path / "train", base)
     run(tmp_path, base)
     rows = first_rows(tmp_path / "prepare/held_out.arrow", 3)
-    expected = proof.answer_logits(merging.load_adapted(base, tmp_path / "train/adapter"), rows)
+    expected = proof.answer_logits(loading.load_adapted(base, tmp_path / "train/adapter"), rows)
     weights = tmp_path / "merge/model/model.safetensors"
     assert proof.verify(weights.parent, expected, rows).relative < 1e-5
     tensors = load_file(weights)
@@ -239,11 +221,11 @@ def test_the_chat_template_of_training_is_not_written_into_what_train_left(tmp_p
     base = write_model(tmp_path / "base")
     write_trained(tmp_path / "train", base)
     write_prepared(tmp_path / "prepare", 3)
-    (tmp_path / "prepare" / "chat_template.jinja").write_text("of training")
+    (tmp_path / "prepare" / "chat_template.jinja").write_text(OF_TRAINING)
     before = {path.name: path.read_bytes() for path in (tmp_path / "train/model").iterdir()}
     run(tmp_path, base, adapter="none")
     assert {path.name: path.read_bytes() for path in (tmp_path / "train/model").iterdir()} == before
-    assert AutoTokenizer.from_pretrained(tmp_path / "merge/model").chat_template == "of training"
+    assert AutoTokenizer.from_pretrained(tmp_path / "merge/model").chat_template == OF_TRAINING
 
 
 @pytest.mark.parametrize("prefix", ["model.", ""], ids=["own names", "other names"])
@@ -257,48 +239,6 @@ def test_training_that_changed_nothing_is_found(tmp_path: Path, prefix: str) -> 
     with pytest.raises(StageFailed, match=r"changed none of the 21 tensors.* one rounding step of bfloat16") as raised:
         run(tmp_path, base, adapter="none")
     assert "train.learning_rate" in raised.value.hint
-
-
-# --- what training kept ----------------------------------------------------------------------------------------------
-
-
-def keep(tmp_path: Path, model: Any, dtype: torch.dtype = torch.float32) -> None:
-    """What training keeps of the model before it writes anything."""
-    write_prepared(tmp_path / "prepare", 3)
-    proof.keep(model, tmp_path / "prepare", tmp_path / "train", dtype)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("written", ["model", "adapter"])
-def test_what_was_written_is_compared_with_what_training_kept(tmp_path: Path, written: str, dtype: torch.dtype) -> None:
-    base, train = write_model(tmp_path / "base", dtype=dtype), tmp_path / "train"
-    whole = written == "model"
-    write_trained(train, base) if whole else write_adapter(train, base, size=0.02)
-    trained = (
-        AutoModelForCausalLM.from_pretrained(train / "model")
-        if whole
-        else PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), train / "adapter")
-    )
-    keep(tmp_path, trained.train(), dtype)
-    assert trained.training
-    found = run(tmp_path, base, adapter="none" if whole else "lora").metrics
-    assert found["trained"]["relative"] < (1e-5 if dtype == torch.float32 else 0.1)
-    file = train / written / ("model.safetensors" if whole else "adapter_model.safetensors")
-    tensors = load_file(file)  # something went wrong between the trainer and the disk
-    save_file({name: tensor.flip(-1).contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
-    shutil.rmtree(tmp_path / "merge")
-    with pytest.raises(StageFailed, match="what was written is not the model that was trained: on 3 rows"):
-        run(tmp_path, base, adapter="none" if whole else "lora")
-
-
-def test_what_training_keeps_is_small(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    write_prepared(tmp_path / "prepare", 12)
-    proof.keep(random_model(), tmp_path / "prepare", tmp_path / "train", torch.bfloat16)
-    found = proof.kept(tmp_path / "train")
-    assert found is not None
-    assert [len(logits) for logits in found] == [4, 7, *[8] * 6]
-    assert {logits.dtype for logits in found} == {torch.bfloat16}
 
 
 def test_every_stored_precision_has_a_tolerance(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from sft_runner.config.schema import Config
 from sft_runner.data.template import Renderer
 from sft_runner.disk import read_json
 from sft_runner.errors import StageFailed
+from sft_runner.model.prompts import check_prompts
 from sft_runner.serving import address
 from sft_runner.serving.server import server
-from sft_runner.stages.exam import check_count, check_prompts, choose
+from sft_runner.stages.exam import check_count, choose
 from sft_runner.stages.serve import Serve
 
 VLLM = os.environ.get("SFT_TEST_VLLM_PYTHON", "")

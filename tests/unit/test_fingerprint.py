@@ -77,10 +77,11 @@ def test_golden_fingerprint() -> None:
 
 GOLDEN_SLICES = {
     "prepare": "eefb0c81b94ce5ac",
-    "baseline": "efbab240644e35e1",
+    "baseline": "4237f26671dac5d5",
     "train": "0ca3e4872e8978f9",
     "merge": "a7ffb81e4468f25e",
-    "evaluate": "11a3c126d30daa5d",
+    "evaluate": "f1dfb3a66e5adb1b",
+    "export": "8431f1f31df2f938",
     "serve": "dd28352539a8f3ed",
 }
 

@@ -21,15 +21,16 @@ from random_models import (
     write_rows,
 )
 from sft_runner.errors import DataError, MachineError, StageFailed, UnknownName
-from sft_runner.evaluation import names as metrics
-from sft_runner.evaluation import scoring
+from sft_runner.evaluation import losses, scoring
+from sft_runner.evaluation.metric import metrics_of
+from sft_runner.evaluation.names import ALWAYS
 from sft_runner.model.rows import batches, held_out
 
 PAIRS = [("Say it " * (i % 7), "abc" * (1 + i * 5 % 11)) for i in range(20)]
 
 
 def score(model: Any, rows: Dataset, names: tuple[str, ...] = (), length: int = 12, size: int = 8) -> scoring.Scores:
-    return scoring.score(model, tokenizer(), rows, names, length, size, Reports())
+    return scoring.score(model, tokenizer(), rows, metrics_of(names), length, size, Reports())
 
 
 def chain(text: str, close: str = "") -> LlamaForCausalLM:
@@ -86,11 +87,49 @@ def test_answers_of_several_turns_count_each() -> None:
     assert found.predictions[0]["tokens"] == len(PAIRS[3][1]) + 1 + 3
 
 
+def test_bits_by_byte_and_right_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes are those of the text that carries loss, in all its turns; the end of a turn has none."""
+    model, texts = random_model(), ["abc", "naïve 数据 😀", ""]
+    table = make_rows([("q", text) for text in texts]).to_list()
+    for row in table:
+        row["labels"][4:7] = row["input_ids"][4:7]  # three bytes of an earlier turn
+    nats, right, tokens = 0.0, 0, 0
+    for row in table:
+        logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
+        wanted = torch.tensor(row["labels"][1:])
+        nats += torch.nn.functional.cross_entropy(logits, wanted, ignore_index=-100, reduction="sum").item()
+        right += int((logits.argmax(-1) == wanted).sum())
+        tokens += int((wanted != -100).sum())
+    found = score(model, Dataset.from_list(table))
+    size = sum(len(text.encode()) + 3 for text in texts)
+    assert found.metrics["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+    assert found.metrics["token_accuracy"] == right / tokens
+    only_ends = score(model, make_rows([("q", ""), ("w", "")]))
+    assert only_ends.metrics.keys() == {"loss", "perplexity", "token_accuracy", "rows", "tokens"}
+    known = score(chain("abc"), make_rows([("q", "abc"), ("q", "abz")]))
+    assert known.metrics["token_accuracy"] == 6 / 8  # z is wrong, and so is what ends the turn behind it
+    assert [row["token_accuracy"] for row in known.predictions] == [1.0, 0.5]
+
+
+def test_a_metric_that_means_nothing_for_a_row() -> None:
+    rows = make_rows([("q", "1"), ("q", "one"), ("q", "3")])
+    found = score(chain("1"), rows, ("number", "json_valid"))
+    assert found.metrics["number"] == 0.5
+    assert "json_valid" not in found.metrics
+    assert [row["number"] for row in found.predictions] == [1.0, None, 0.0]
+    assert [row["json_valid"] for row in found.predictions] == [None] * 3
+    assert scoring.left_out({"": found, "other": found})[:3] == [
+        "number means nothing for 1 of 3 rows, which do not count",
+        "json_valid was not measured: it means nothing for any of the 3 rows",
+        "number means nothing for 1 of 3 rows of other, which do not count",
+    ]
+
+
 def test_limits_on_memory_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = random_model(), make_rows(PAIRS)
     expected = score(model, rows, size=64).metrics
-    monkeypatch.setattr(scoring, "LOGITS", 260 * 60)
-    monkeypatch.setattr(scoring, "POSITIONS", 3)
+    monkeypatch.setattr(losses, "LOGITS", 260 * 60)
+    monkeypatch.setattr(losses, "POSITIONS", 3)
     assert score(model, rows, size=64).metrics == pytest.approx(expected, rel=1e-6)
 
 
@@ -124,7 +163,8 @@ def narrow(model: Any, most: int, error: Exception) -> Any:
 def test_where_memory_runs_out_fewer_rows_are_scored_at_once(error: Exception) -> None:
     rows, reports = make_rows(PAIRS), Reports()
     expected = score(random_model(), rows, ("exact_match",), size=16)
-    found = scoring.score(narrow(random_model(), 3, error), tokenizer(), rows, ("exact_match",), 12, 16, reports)
+    exact = metrics_of(["exact_match"])
+    found = scoring.score(narrow(random_model(), 3, error), tokenizer(), rows, exact, 12, 16, reports)
     assert [event["message"] for event in reports if "held-out" in event["message"]] == [
         f"out of memory at held-out rows: scores {size} at once" for size in (8, 4, 2, 8, 4, 2)
     ]
@@ -235,14 +275,28 @@ def test_an_unknown_metric_gets_a_suggestion() -> None:
     assert "exact_match" in caught.value.hint
 
 
-def test_known_metrics_are_those_of_the_config() -> None:
-    assert scoring.known_metrics() == tuple(metrics.METRICS)
-
-
 def test_gain_is_positive_where_the_tuned_model_is_better() -> None:
     base = {"loss": 2.0, "perplexity": 8.0, "exact_match": 0.25, "rows": 4, "tokens": 9}
     tuned = {"loss": 1.5, "perplexity": 4.5, "exact_match": 0.75, "rows": 4, "tokens": 9}
     assert scoring.gain(base, tuned) == {"loss": 0.5, "perplexity": 3.5, "exact_match": 0.5}
+
+
+def test_gain_has_the_shape_of_scores() -> None:
+    base = {"loss": 2.0, "sets": {"general": {"perplexity": 3.0, "rows": 2}}}
+    tuned = {"loss": 1.5, "sets": {"general": {"perplexity": 4.0, "rows": 2}}}
+    base["benchmarks"] = {"task": {"acc": 0.5, "acc_stderr": 0.1, "word_perplexity": 9.0}, "old": {"acc": 1.0}}
+    tuned["benchmarks"] = {"task": {"acc": 0.75, "acc_stderr": 0.1, "word_perplexity": 8.0}, "new": {"acc": 1.0}}
+    assert scoring.gain(base, tuned) == {
+        "loss": 0.5,
+        "sets": {"general": {"perplexity": -1.0}},
+        "benchmarks": {"task": {"acc": 0.25, "word_perplexity": 1.0}},
+    }
+
+
+def test_predictions_are_kept_whatever_is_in_them(tmp_path: Path) -> None:
+    rows = [{"answer": "naïve \u2028 数据 \ud83d \x00"}, {"answer": ""}]
+    assert scoring.write_predictions(tmp_path, "other", rows) == "predictions.other.jsonl"
+    assert list(scoring.read_predictions(tmp_path, "other")) == rows
 
 
 def test_without_held_out_rows_the_key_is_named(tmp_path: Path) -> None:
@@ -271,7 +325,7 @@ def test_a_text_is_scored_by_its_loss_alone() -> None:
     assert (found.metrics["rows"], found.metrics["answers"]) == (3, 2)
     assert found.metrics["tokens"] == 4 + 4 + 4  # of the text the first is predicted from nothing
     texts = score(chain("abc"), rows.select([1]), ("exact_match",))
-    assert texts.metrics.keys() == {"loss", "perplexity", "rows", "tokens"}
+    assert texts.metrics.keys() == {*ALWAYS, "rows", "tokens"}
 
 
 def test_what_is_expected_is_read_as_answers_are() -> None:
@@ -301,9 +355,7 @@ def test_kinds_and_sources_are_named_apart() -> None:
         ("reworded", "rows.jsonl"),
         ("", "other.jsonl"),
     ]
-    assert all(
-        name in ("loss", "perplexity", "exact_match", "by") for name in scoring.gain(found.metrics, found.metrics)
-    )
+    assert scoring.gain(found.metrics, found.metrics).keys() == {*ALWAYS, "exact_match", "by"}
 
 
 def test_gain_goes_into_the_parts() -> None:

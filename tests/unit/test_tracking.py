@@ -190,6 +190,13 @@ def test_cached_stage_points_to_its_origin(tracker: MlflowTracker, tmp_path: Pat
     assert len(run.inputs.dataset_inputs) == 1
 
 
+def test_files_of_the_run_are_attached_to_it(tracker: MlflowTracker, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("a page")
+    parent = tracker.start(info(tmp_path))
+    tracker.attach([tmp_path / "report.html", tmp_path / "gone.md"])
+    assert artifacts(tracker, parent) == ["report.html"]
+
+
 @pytest.mark.parametrize(
     ("state", "status"), [("completed", "FINISHED"), ("failed", "FAILED"), ("cancelled", "KILLED")]
 )

@@ -118,6 +118,17 @@ def test_pictures_are_shown(tracker: TensorboardTracker, root: Path, run: RunInf
     assert image.encoded_image_string == picture.getvalue()
 
 
+def test_the_report_of_a_run_is_text(tracker: TensorboardTracker, root: Path, run: RunInfo, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("a page")
+    (tmp_path / "report.md").write_text("# dates")
+    tracker.start(run)
+    tracker.attach([tmp_path / "report.html", tmp_path / "report.md"])
+    tracker.end("completed", {})
+    found = read(place(root, run))
+    assert text(found, "report.md") == "# dates"
+    assert "report.html" not in found.Tags()["tensors"]
+
+
 def test_a_cached_stage_says_where_it_came_from(tracker: TensorboardTracker, root: Path, run: RunInfo) -> None:
     tracker.start(run)
     tracker.cached("evaluate", MANIFEST)

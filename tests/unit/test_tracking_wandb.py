@@ -99,6 +99,7 @@ def test_pictures_are_sent_and_nothing_else(tracker: WandbTracker, output_dir: P
     tracker.start(info(output_dir))
     tracker.start_stage("train")
     tracker.end_stage("train", "completed", MANIFEST, tmp_path)
+    tracker.attach([tmp_path / "report.html"])
     tracker.end("completed", {})
     (logged,) = WandbFile(output_dir).history()
     assert (logged["train/loss_picture._type"], logged["train/loss_picture.format"]) == ("image-file", "png")

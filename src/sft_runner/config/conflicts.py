@@ -5,13 +5,14 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from sft_runner.config import installed
+from sft_runner.config import installed, metric_conflicts
 from sft_runner.config.schema import ALL_LINEAR, Config, Lora, flatten
 from sft_runner.config.sft_fields import check_extra
 from sft_runner.cost.parameters import EXACT, adapter_shapes, matrices_of, parameters
 from sft_runner.data.selection import KINDS
 from sft_runner.errors import UnknownName, UserError
-from sft_runner.evaluation.names import METRICS
+from sft_runner.evaluation import engines, tasks
+from sft_runner.exporting import requirements
 from sft_runner.model import remote_code
 from sft_runner.model.architecture import Architecture, architecture
 from sft_runner.model.starts import moves
@@ -58,6 +59,9 @@ def between_values(config: Config) -> Iterator[UserError]:
     yield from check_extra(config.train.extra)
     yield from installed.unknown(config)
     yield from remote_code.limits(config)
+    yield from requirements.mistakes(config, shape(config))
+    yield from engines.misfits(config)
+    yield from tasks.mistakes(config)
     if not _loopback(config.serve.host):
         yield UserError(
             f"serve.host={config.serve.host} is open to the network", "use 127.0.0.1 and a proxy with a key"
@@ -106,15 +110,7 @@ def _names(config: Config) -> Iterator[UserError]:
     for key, name in [("stage.until", config.stage.until), *(("force", name) for name in config.force)]:
         if name not in STAGES:
             yield UnknownName(f"{key}: stage", name, STAGES)
-    for name in config.evaluate.metrics:
-        if name not in METRICS:
-            yield UnknownName("evaluate.metrics: metric", name, METRICS)
-    known = [*config.evaluate.metrics, "loss", "perplexity"]
-    if config.evaluate.headline not in known:
-        yield UnknownName("evaluate.headline: metric", config.evaluate.headline, known)
-    watched = ["loss", *METRICS]
-    if config.train.early_stopping.metric not in watched:
-        yield UnknownName("train.early_stopping.metric: metric", config.train.early_stopping.metric, watched)
+    yield from metric_conflicts.of_metrics(config)
 
 
 def _method(config: Config) -> Iterator[UserError]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sft_runner.config import method_doubts
+from sft_runner.config import gate_conflicts, method_doubts
 from sft_runner.config.conflicts import shape
 from sft_runner.config.schema import Config, EarlyStopping, Lora, flatten
 from sft_runner.method import SMALLEST, method_of, number
@@ -13,6 +13,7 @@ def of(asked: Config, settled: Config, recipe: str | None, overrides: Sequence[s
     """The doubts about a run, from its configuration as it was composed and as it was settled."""
     yield from _adapter_without_use(asked)
     yield from _without_use(asked)
+    yield from gate_conflicts.doubts(settled)
     yield from method_doubts.without_effect(asked, settled, recipe, overrides)
     known = shape(settled)
     if known is not None and 0 < known.max_position_embeddings < settled.data.max_length:
@@ -55,6 +56,8 @@ def _without_use(asked: Config) -> Iterator[str]:
         if unused:
             keys = ", ".join(f"train.early_stopping.{key}" for key in unused)
             yield f"{keys} without effect: nothing stops early, as train.early_stopping.patience is not set"
+    if asked.evaluate.pattern is not None and "pattern" not in (*asked.evaluate.metrics, stopping.metric):
+        yield "evaluate.pattern without effect: evaluate.metrics does not name pattern"
     model = asked.model
     given = [f"model.{key}" for key in ("revision", "trust_remote_code") if getattr(model, key) is not None]
     if given and (model.name.startswith("embedded:") or Path(model.name).expanduser().is_dir()):

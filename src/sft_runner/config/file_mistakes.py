@@ -9,7 +9,7 @@ import yaml
 
 from sft_runner.config.mistakes import in_choice, in_value
 from sft_runner.config.schema import Config, flatten
-from sft_runner.config.sources import ConfigFile, group_of, groups, shown
+from sft_runner.config.sources import ConfigFile, group_of, groups, recipes, shown
 from sft_runner.errors import UnknownName, UserError
 
 
@@ -44,6 +44,35 @@ def in_choice_file(group: str, file: ConfigFile) -> list[UserError]:
     for path, value in _settings(file.values, above):
         errors += in_value(".".join(path), value, f"{lines.of(path[len(above) :])}: ")
     return errors
+
+
+def line_of(recipe: str, path: tuple[str, ...], value: Any) -> str:
+    """`recipes/mine.yaml, line 7` where a recipe, or one that it extends, gives this value to the key at that path;
+    empty where it says nothing of it, or where something else was said over it."""
+    queue = recipe.split("+")
+    for name in queue:
+        file = recipes().get(name)
+        if file is None or file.values is None:
+            continue
+        if _at(file.values, path) == value:
+            return _Lines(file.path).of(path)
+        extended = file.values.get("defaults")
+        queue += [
+            entry for entry in extended or () if isinstance(entry, str) and entry != "_self_" and entry not in queue
+        ]
+    return ""
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    """What stands at a path; nothing equals what is not there."""
+    for key in path:
+        if not isinstance(values, dict) or key not in values:
+            return _MISSING
+        values = values[key]
+    return values
+
+
+_MISSING = object()
 
 
 def _in_defaults(file: ConfigFile, lines: "_Lines") -> Iterator[UserError]:

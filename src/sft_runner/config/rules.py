@@ -11,14 +11,14 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sft_runner.config import conflicts, doubts
+from sft_runner.config import conflicts, doubts, gate_conflicts, metric_conflicts
 from sft_runner.config.mistakes import in_config
 from sft_runner.config.run import Decision, Run
 from sft_runner.config.schema import Config, Hardware, Lora, Model
 from sft_runner.config.schema_train import EarlyStopping
 from sft_runner.config.sources import architecture_of
 from sft_runner.errors import UserError, raise_all
-from sft_runner.evaluation.names import METRICS
+from sft_runner.evaluation import engines, names
 from sft_runner.method import method_of
 from sft_runner.model import continuing
 from sft_runner.model.architecture import OWNER
@@ -48,6 +48,7 @@ def settle(composed: DictConfig, choices: Mapping[str, Any], overrides: tuple[st
         errors, earlier = [error], None
     config, decisions = fill(asked, recipe or "run", earlier, overrides)
     errors += conflicts.between_values(config)
+    errors += gate_conflicts.of_gates_and_sets(config, recipe)
     if errors:  # without others, planning tells of missing data beside what does not fit
         raise_all([*errors, *conflicts.nothing_to_learn(config)])
     return Run(config, named, overrides, decisions, tuple(doubts.of(asked, config, recipe, overrides)), asked)
@@ -92,6 +93,9 @@ def fill(
     for key, exact in (("dtype", "float32"), ("trained_dtype", "float32"), ("optim", "adamw_torch")):
         if (value := getattr(hardware, key)) != exact:
             found.take(f"hardware.{key}", value, "command line" if f"hardware.{key}" in said else preset, True)
+    if config.evaluate.engine == "auto" and (chosen := engines.settle(config)):
+        config = replace(config, evaluate=replace(config.evaluate, engine=chosen.value))
+        found += [chosen] if chosen.reason else []
     headline = config.evaluate.headline or next(iter(config.evaluate.metrics), "loss")
     settled = replace(
         config,
@@ -113,11 +117,13 @@ def _model(model: Model) -> Model:
 
 
 def _watched(config: Config) -> EarlyStopping:
-    """What is watched at looks: answers with their longest length, on which their score depends."""
+    """What is watched at looks: answers with their longest length, and a pattern, on which their score depends."""
     watched = config.train.early_stopping
-    if watched.metric not in METRICS or watched.max_new_tokens is not None:
+    if not names.generated(watched.metric):
         return watched
-    return replace(watched, max_new_tokens=config.evaluate.max_new_tokens)
+    longest = config.evaluate.max_new_tokens if watched.max_new_tokens is None else watched.max_new_tokens
+    pattern = watched.pattern or config.evaluate.pattern if watched.metric == metric_conflicts.PATTERN else None
+    return replace(watched, max_new_tokens=longest, pattern=pattern)
 
 
 def _lora(lora: Lora, hardware: Hardware, earlier: Lora | None, said: set[str], found: _Decisions) -> Lora:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sft_runner.config.setting import setting
 
@@ -47,6 +47,8 @@ class Documents:
 class Data:
     """What to learn from."""
 
+    told_as: ClassVar[str] = "data.sources"
+    """The key under which the user wrote `sources`, for messages."""
     path: str | None = setting(None, counts=False)
     """A file or a folder (.jsonl .ndjson .json .csv .parquet, also .gz; documents; Python code), `hf://datasets/OWNER/NAME@COMMIT`,
     `git+https://...@COMMIT#subdirectory=DIR`, or `embedded:dates`. Its bytes count."""

@@ -11,13 +11,15 @@ class EarlyStopping:
     """Stop training where held-out rows no longer get better."""
 
     metric: str = setting("loss", neutral="loss")
-    """What is watched on held-out rows: `loss`, or one of the metrics that `evaluate.metrics` knows."""
+    """What is watched on held-out rows: any metric that `sft-runner metrics` lists."""
     patience: int | None = setting(None, neutral=None, at_least=1)
     """Stop after so many looks without an improvement; open: never."""
     min_delta: float = setting(0.0, neutral=0.0, at_least=0)
     """An improvement is at least so large."""
     max_new_tokens: int | None = setting(None, neutral=None, at_least=1)
     """Longest answer at a look, in tokens, where answers are watched; open: `evaluate.max_new_tokens`."""
+    pattern: str | None = setting(None, neutral=None)
+    """The expression of the metric `pattern` at a look; open: `evaluate.pattern`."""
 
 
 @dataclass

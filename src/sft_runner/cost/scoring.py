@@ -11,7 +11,7 @@ from sft_runner.cost.weights import adapter_bytes, base_bytes, workspace_bytes
 from sft_runner.model.architecture import Architecture
 
 LOGITS = 2**28
-"""Most logits in a batch of several rows (`evaluation/scoring.py`)."""
+"""Most logits in a batch of several rows (`evaluation/losses.py`)."""
 POSITIONS = 256
 """Positions whose logits are turned into float32 at once, there."""
 _FLOAT = 4

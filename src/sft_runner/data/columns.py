@@ -1,5 +1,6 @@
 """The small columns of the encoded rows, in memory; the ids themselves stay on the disk."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,16 @@ def batches(file: Path) -> Iterator[Any]:
 
     with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as reader:
         yield from reader
+
+
+def prompts(file: Path) -> Iterator[bytes]:
+    """The digest of the prompt's token ids of each row, of all its ids where it has none; of any file of rows."""
+    for batch in batches(file):
+        ids = batch.column("input_ids")
+        offsets, values = ids.offsets.to_numpy(), ids.values.to_numpy()
+        lengths = batch.column("prompt_length").to_numpy(zero_copy_only=False)
+        for start, end, length in zip(offsets[:-1], offsets[1:], lengths, strict=True):
+            yield hashlib.blake2b(values[start : start + length if length else end].tobytes(), digest_size=8).digest()
 
 
 def read(file: Path) -> Columns:

@@ -43,6 +43,20 @@ def write(chosen: Chosen, sources: Sequence[Source], folder: Path) -> None:
             writer.close()
 
 
+def write_all(rows: Path, name: str, target: Path) -> None:
+    """Write all encoded rows of one file, of at least one row, in the same columns; `name` is their origin."""
+    import pyarrow as pa
+
+    writer: Any = None
+    with pa.OSFile(str(target), "wb") as file:
+        for batch in batches(rows):
+            columns = _columns(batch)
+            writer = writer or pa.ipc.new_stream(file, columns)
+            labels = [pa.array([text] * batch.num_rows) for text in (name, KINDS[0])]
+            writer.write_batch(pa.record_batch([*(batch.column(column) for column in WRITTEN), *labels], columns))
+        writer.close()
+
+
 def _columns(batch: "pa.RecordBatch") -> "pa.Schema":
     import pyarrow as pa
 

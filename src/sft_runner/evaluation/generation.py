@@ -6,6 +6,7 @@ Nothing but the model and the prompt decides: of its generation settings only th
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sft_runner.errors import StageFailed
@@ -27,15 +28,18 @@ class Answer:
 def answers(
     model: Any, tokenizer: Any, rows: Rows, max_new_tokens: int, batch_size: int, report: Report
 ) -> list[Answer]:
-    """One answer for each row's prompt, `input_ids[:prompt_length]`, in the order of the rows."""
+    """One answer for each row's prompt, `input_ids[:prompt_length]`, in the order of the rows.
+
+    What one row is answered does not depend on the others: rows with less room share a batch only with equals.
+    """
     import torch
 
     lengths = list(rows["prompt_length"])
-    order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [room(length, max_new_tokens, context_of(model)) for length in lengths]
+    order = sorted((i for i, limit in enumerate(limits) if limit), key=lengths.__getitem__, reverse=True)
     found = [Answer("", False)] * len(rows)
-    done = 0
-    with _greedy(model, tokenizer) as (generator, settings):
+    done = len(rows) - len(order)
+    with greedy(model, tokenizer) as (generator, settings):
 
         def write(batch: Sequence[int]) -> None:
             nonlocal done
@@ -43,7 +47,7 @@ def answers(
             prompts = [ids[:end] for ids, end in zip(columns["input_ids"], columns["prompt_length"], strict=True)]
             ids, mask = padded(prompts, settings.pad_token_id, model.device, left=True)
             width = ids.shape[1]
-            settings.max_new_tokens = min(max_new_tokens, max(context - width, 1)) if context else max_new_tokens
+            settings.max_new_tokens = limits[batch[0]]
             with torch.inference_mode():
                 written = generator.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
             for index, tokens in zip(batch, written[:, width:].tolist(), strict=True):
@@ -51,9 +55,19 @@ def answers(
             done += len(batch)
             report(step=done, steps=len(rows), message="generate")
 
-        cut = (order[first : first + batch_size] for first in range(0, len(order), batch_size))
-        in_batches(cut, write, report, _SMALLER)
+        in_batches(_cut(order, limits, batch_size), write, report, _SMALLER)
     return found
+
+
+def room(length: int, max_new_tokens: int, context: int | None) -> int:
+    """Tokens that an answer to a prompt of `length` tokens may have; 0 where the prompt alone fills the context."""
+    return max(min(max_new_tokens, context - length), 0) if context else max_new_tokens
+
+
+def context_of(model: Any) -> int | None:
+    """Tokens of prompt and answer that a model can see together; None where it does not say."""
+    known: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return known
 
 
 def read(tokenizer: Any, tokens: Sequence[int], stops: Sequence[int]) -> Answer:
@@ -70,13 +84,17 @@ def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
 
 
-_SMALLER = "try, one after the other: a smaller evaluate.max_new_tokens, quantization.bits=4, a smaller data.max_length"
-"""What is left when one row does not fit."""
+def required_stops(model: Any, tokenizer: Any) -> list[int]:
+    """The same for a model that is to write answers. Raises `StageFailed` where there is none."""
+    if stops := stop_tokens(model, tokenizer):
+        return stops
+    hint = "name an eos_token in its tokenizer_config.json"
+    raise StageFailed("model.name: the model names no token that ends an answer", hint)
 
 
 @contextmanager
-def _greedy(model: Any, tokenizer: Any) -> Iterator[tuple[Any, Any]]:
-    """The module that generates, and its settings.
+def greedy(model: Any, tokenizer: Any) -> Iterator[tuple[Any, Any]]:
+    """The module that generates as its tokens say and no other setting, and these settings.
 
     `generate` fills whatever it is not told from the model's `generation_config.json`, a repetition penalty too, so
     that is set aside meanwhile.
@@ -85,12 +103,7 @@ def _greedy(model: Any, tokenizer: Any) -> Iterator[tuple[Any, Any]]:
 
     generator = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter's layers stay in
     own = generator.generation_config
-    stops = stop_tokens(generator, tokenizer)
-    if not stops:
-        raise StageFailed(
-            "model.name: the model names no token that ends an answer",
-            "name an eos_token in its tokenizer_config.json",
-        )
+    stops = required_stops(generator, tokenizer)
     padding = stops[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False, use_cache=True, eos_token_id=stops, pad_token_id=padding
@@ -100,3 +113,14 @@ def _greedy(model: Any, tokenizer: Any) -> Iterator[tuple[Any, Any]]:
         yield generator, settings
     finally:
         generator.generation_config = own
+
+
+_SMALLER = "try, one after the other: a smaller evaluate.max_new_tokens, quantization.bits=4, a smaller data.max_length"
+"""What is left when one row does not fit."""
+
+
+def _cut(order: Sequence[int], limits: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Rows in batches of at most `size` that have the same limit; below `max_new_tokens` it is that of one length."""
+    for _, equals in groupby(order, key=limits.__getitem__):
+        group = list(equals)
+        yield from (group[first : first + size] for first in range(0, len(group), size))

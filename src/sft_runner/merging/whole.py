@@ -1,171 +1,114 @@
-"""The model that training made, whole and in one folder: an adapter merged into the weights that it was made for, or
-the weights that were trained themselves, with all that belongs to the base besides. `proof.py` proves it.
+"""A model as a whole: an adapter merged by PEFT with all of the model in memory, where the stream cannot do it, and the
+weights that were trained themselves, made complete with all that belongs to the base besides.
 """
 
-import json
-import shutil
-import warnings
-from dataclasses import dataclass
+import time
 from pathlib import Path
 from typing import Any
 
-from sft_runner.config.schema import Config
-from sft_runner.disk import explained, read_json, write_json
-from sft_runner.errors import StageFailed, UserError
-from sft_runner.model.files import TOKENIZER_FILES
-
-LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
-"""Files that must go along with a model's weights."""
-CHAT_TEMPLATE = "chat_template.jinja"
-"""Where a model's folder has its chat template, and what `prepare` writes when it is another than the base's."""
-ROOM = 1.3
-"""Accelerator memory needed, as a multiple of the weights."""
+from sft_runner.disk import explained
+from sft_runner.errors import StageFailed
+from sft_runner.merging import companions
+from sft_runner.merging.change import Change
+from sft_runner.merging.loading import dtype_of
 
 
-@dataclass(frozen=True)
-class Change:
-    """What merging did to the weights."""
-
-    adapted_modules: int
-    """Modules that have an adapter; of a model that was trained whole, all its tensors."""
-    changed_modules: int
-    """How many of them differ from the base's."""
-    merged_into: str
-    """Precision of the base as it is stored, which the merged model keeps."""
-
-
-def place(config: Config, base: Path) -> str:
-    """Where to merge: the accelerator if the run has one and the unquantized base fits, else the CPU."""
-    import torch
-
-    if config.hardware.memory_gb <= 0 or not torch.cuda.is_available():
-        return "cpu"
-    size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    return "cuda:0" if torch.cuda.mem_get_info(0)[0] > ROOM * size else "cpu"
-
-
-def load_adapted(base: Path, adapter: Path, device: str = "cpu", own_code: bool = False) -> Any:
-    """The base in the precision it is stored in, with the adapter beside it."""
-    from peft import PeftModel
-
-    model = load_stored(base, device, own_code)
-    with warnings.catch_warnings():
-        # PEFT warns of an adapter on tied embeddings; `merge` unties them
-        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
-        adapted = PeftModel.from_pretrained(model, adapter)
-    return adapted.eval()
-
-
-def load_stored(folder: Path, device: str = "cpu", own_code: bool = False) -> Any:
-    """A model as plain transformers loads it, in the precision it is stored in.
-
-    `own_code`: whether the code of the model may run that it comes from.
-    """
-    from transformers import AutoModelForCausalLM
-
-    if (read_json(folder / "config.json") or {}).get("quantization_config"):
-        raise UserError(
-            f"model.name: the weights in {folder} are stored quantized, an adapter cannot be merged into them",
-            "name the 16-bit model and let quantization.bits quantize it for training, or end with stage=evaluate",
-        )
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", use_safetensors=True, trust_remote_code=own_code
-    )
-    return model.to(device).eval()
-
-
-def merge(adapted: Any, base: Path, target: Path) -> Change:
+def merge(
+    adapted: Any, base: Path, target: Path, rounding: Any = None, note: str = "", own_code: bool = False
+) -> Change:
     """Merge the adapter of a model from `load_adapted` and write the whole model; `adapted` is used up.
 
-    Raises `StageFailed` where an adapter that is not zero leaves no trace, or breaks the weights.
+    `rounding` is what `stream.merge` takes, `note` says why it was not used. Raises `StageFailed` where an adapter that
+    is not zero leaves no trace, or breaks the weights.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import GenerationConfig
 
+    from sft_runner.merging.arithmetic import not_finite, traceless
+
+    start = time.perf_counter()
     _untie(adapted)
     modules: dict[str, Any] = dict(adapted.get_base_model().named_modules())
     layers = {name: module for name, module in modules.items() if isinstance(module, BaseTunerLayer)}
+    if rounding is not None:
+        _round(adapted.get_base_model(), base, rounding, own_code)
     before = {_unwrapped(name): _digest(layer.get_base_layer()) for name, layer in layers.items()}
     trained = any(map(_acts, layers.values()))
     del modules, layers
     try:
         merged: Any = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:  # PEFT found values that are not finite
-        raise StageFailed(
-            f"the merged weights are not finite: {error}", "train again with a lower train.learning_rate"
-        ) from error
+        raise not_finite(str(error)) from error
     changed = sum(_digest(merged.get_submodule(name)) != digest for name, digest in before.items())
     if trained and not changed:
-        raise StageFailed(
-            f"merging changed none of the {len(before)} adapted modules: the adapter is smaller than one rounding step "
-            f"of {dtype_of(merged)}",
-            "train longer or with a higher train.learning_rate",
-        )
-    # the base's own file is copied below; values that transformers loads but refuses to write must not stop here
+        raise traceless(len(before), dtype_of(merged))
+    # the base's own file is copied later; values that transformers loads but refuses to write must not stop here
     merged.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-    merged.save_pretrained(target)
-    _carry(base, target)
-    return Change(len(before), changed, dtype_of(merged))
+    with explained(target / "model.safetensors"):
+        merged.save_pretrained(target)
+    companions.carry(base, target, own_code)
+    return Change(
+        len(before),
+        changed,
+        dtype_of(merged),
+        "peft",
+        note,
+        time.perf_counter() - start,
+        companions.weight_bytes(target),
+    )
 
 
-def carry(trained: Path, base: Path, target: Path) -> Change:
+def carry(trained: Path, base: Path, target: Path, own_code: bool = False) -> Change:
     """Make the model in `trained` complete with what belongs to the base.
 
     Its files are copied: behind a link, one who edits the exported model would edit what is cached of training too.
-    Raises `StageFailed` where no weight differs from the base's.
+    `target` comes into being when it is complete. Raises `StageFailed` where no weight differs from the base's.
     """
-    target.mkdir(parents=True)
-    for file in trained.iterdir():
-        with explained(target / file.name):
-            shutil.copyfile(file, target / file.name)
-    _carry(base, target)
+    start = time.perf_counter()
     tensors, changed, dtype = _compared(trained, base)
     if not changed:
         raise StageFailed(
             f"training changed none of the {tensors} tensors: each update is smaller than one rounding step of {dtype}",
             "train longer or with a higher train.learning_rate",
         )
-    return Change(tensors, changed, dtype)
-
-
-def set_chat_template(template: Path, target: Path) -> None:
-    """Make a .jinja file the only chat template of the model in `target`: the one that it was trained with."""
-    shutil.copyfile(template, target / CHAT_TEMPLATE)
-    (target / "chat_template.json").unlink(missing_ok=True)
-    settings = target / "tokenizer_config.json"
-    if settings.is_file():
-        values = json.loads(settings.read_text(encoding="utf-8"))
-        if values.pop("chat_template", None) is not None:
-            write_json(settings, values)
+    with companions.beside(target) as aside:
+        for file in trained.iterdir():
+            companions.copy(file, aside / file.name)
+        companions.carry(base, aside, own_code)
+    seconds = time.perf_counter() - start
+    return Change(tensors, changed, dtype, seconds=seconds, bytes=companions.weight_bytes(target))
 
 
 def _untie(adapted: Any) -> None:
-    """Give the head weights of its own where it shares the embedding's and one of the two has an adapter.
+    """Give the head weights of its own where it shares the embedding's and one of the two has an adapter or a copy.
 
-    Otherwise merging into the one would change the other as well.
+    Otherwise merging into the one would change the other as well, and only one would be written.
     """
     import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
 
     model: Any = adapted.get_base_model()
     parts: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
-    if not any(isinstance(part, BaseTunerLayer) for part in parts):
+    if not any(isinstance(part, BaseTunerLayer | AuxiliaryTrainingWrapper) for part in parts):
         return
     plain: list[Any] = [part.get_base_layer() if isinstance(part, BaseTunerLayer) else part for part in parts]
-    embedding, head = plain
+    embedding, head = (getattr(part, "original_module", part) for part in plain)
     if embedding.weight is head.weight:
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         model.config.get_text_config().tie_word_embeddings = model.config.tie_word_embeddings = False
 
 
-def _carry(base: Path, target: Path) -> None:
-    """Copy what belongs to the model besides weights, byte for byte."""
-    if not (base / "generation_config.json").is_file():
-        (target / "generation_config.json").unlink(missing_ok=True)
-    names = [base / name for name in TOKENIZER_FILES]
-    for file in [*names, *(file for pattern in LICENCES for file in base.glob(pattern))]:
-        if file.is_file():
-            shutil.copyfile(file, target / file.name)
+def _round(model: Any, base: Path, rounding: Any, own_code: bool) -> None:
+    """Round the weights of a model with PEFT's layers in it that training saw rounded."""
+    from sft_runner.merging import shards
+    from sft_runner.merging.skeleton import names, skeleton
+
+    values = {_unwrapped(name): value for name, value in model.named_parameters()}
+    files = [one.name for shard in shards.read(base) for one in shard.tensors]
+    for name, source in names(skeleton(base, own_code), files).files.items():
+        if rounding.covers(source):
+            values[name].data = rounding.round(source, values[name].data.cpu()).to(values[name])
 
 
 def _acts(layer: Any) -> bool:
@@ -191,7 +134,7 @@ def _digest(module: Any) -> int:
 
 def _unwrapped(name: str) -> str:
     """A module's name once PEFT's layers around it are gone."""
-    return name.replace(".base_layer", "")
+    return name.replace(".base_layer", "").removesuffix(".token_adapter")
 
 
 def _compared(trained: Path, base: Path) -> tuple[int, int, str]:
@@ -215,8 +158,3 @@ def _compared(trained: Path, base: Path) -> tuple[int, int, str]:
         else:
             changed += _content(tensor) not in known
     return len(after), changed, ", ".join(sorted(dtypes))
-
-
-def dtype_of(model: Any) -> str:
-    """A model's precision, such as `bfloat16`."""
-    return str(model.dtype).removeprefix("torch.")

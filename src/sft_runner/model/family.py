@@ -46,6 +46,18 @@ def built_in(model_type: str) -> bool:
     return model_type in _names("modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
 
 
+def class_of(model_type: str) -> str:
+    """The class of transformers for language models of this family; empty where it has none."""
+    source = _models() / "auto" / "modeling_auto.py"
+    pairs = (node for node in ast.walk(_tree(source)) if isinstance(node, ast.Tuple)) if source.is_file() else ()
+    for node in pairs:
+        match node.elts:
+            case [ast.Constant(value=str(name)), ast.Constant(value=str(found))] if name == model_type:
+                if found.endswith(("ForCausalLM", "LMHeadModel")):
+                    return found
+    return ""
+
+
 def has_tokenizer(model_type: str, tokenizer_class: str) -> bool:
     """Whether transformers has a tokenizer of this name, or one for this family."""
     tables = ("TOKENIZER_MAPPING_NAMES", "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS")

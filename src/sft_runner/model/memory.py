@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sft_runner.errors import MachineError
 
@@ -27,6 +27,13 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def released(model: Any) -> None:
+    """Let go of a model's weights, whoever still holds the model; it can do nothing any more."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.new_empty(0)
+    free()
+
+
 def in_batches(
     batches: Iterable[Sequence[int]], work: Callable[[Sequence[int]], None], report: "Report", remedies: str
 ) -> None:
@@ -46,9 +53,18 @@ def in_batches(
             if len(part) == 1:
                 raise MachineError(f"out of memory while scoring held-out rows: {failure}", remedies)
             most = len(part) // 2
-            _free()
+            free()
             said = f"out of memory at held-out rows: scores {most} at once"
             report(message=said, per_device_eval_batch_size=most, error=failure)
+
+
+def free() -> None:
+    """Hand back what nobody refers to any more, a card's too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def _failure(work: Callable[[Sequence[int]], None], part: Sequence[int]) -> str | None:
@@ -60,11 +76,3 @@ def _failure(work: Callable[[Sequence[int]], None], part: Sequence[int]) -> str 
             raise
         return first_line(error)
     return None
-
-
-def _free() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()

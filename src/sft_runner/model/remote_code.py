@@ -78,7 +78,7 @@ def limits(config: Config) -> Iterator[UserError]:
             "adapter=none writes a whole model, which would need the code that model.trust_remote_code allows here",
             "train an adapter, with method=lora",
         )
-    if config.stage.until in ("merge", "serve"):
+    if config.stage.until in ("merge", "export", "serve"):
         yield UserError(
             f"model.trust_remote_code: a model with code of its own is not merged or served, and stage="
             f"{config.stage.until} asks for it",

@@ -15,7 +15,7 @@ from sft_runner.serving.address import Address
 
 @dataclass(frozen=True)
 class Question:
-    """What a server is asked: a chat, or a text to go on with."""
+    """What a server is asked: a chat, a text to go on with, or one that is already token ids."""
 
     messages: Sequence[Mapping[str, Any]] = ()
     """`[{"role": "user", "content": "..."}]`; empty for a text."""
@@ -23,6 +23,10 @@ class Question:
     """Tools that the chat's prompt names; the answer may not be read as a call."""
     text: str = ""
     """The text."""
+    ids: Sequence[int] = ()
+    """The text as token ids. Only vLLM takes them, and answers in token ids too."""
+    stops: Sequence[int] = ()
+    """With `ids`: the tokens that end the answer."""
 
 
 Messages = Sequence[Mapping[str, Any]] | Question
@@ -49,6 +53,8 @@ class Completion:
     """`stop` at the end of the turn, `length` at the limit."""
     seconds: float
     """From request to reply."""
+    ids: tuple[int, ...] = ()
+    """The answer's tokens with the one that ended it, where the question was token ids."""
 
 
 def ask(address: Address, model: str, question: Messages, max_tokens: int, timeout: float) -> Completion:
@@ -90,6 +96,8 @@ def _endpoint(address: Address, question: Question) -> str:
 
 def _body(model: str, question: Question, max_tokens: int) -> dict[str, Any]:
     asked: dict[str, Any] = {"messages": list(question.messages)} if question.messages else {"prompt": question.text}
+    if question.ids:
+        asked = {"prompt": list(question.ids), "stop_token_ids": list(question.stops), "return_token_ids": True}
     if question.tools:  # `none`: vLLM refuses `auto`, the default, unless it was started with a parser of calls
         asked |= {"tools": list(question.tools), "tool_choice": "none"}
     return {"model": model, **asked, "temperature": 0, "max_tokens": max_tokens}
@@ -103,4 +111,5 @@ def _parse(reply: Mapping[str, Any], seconds: float) -> Completion:
         completion_tokens=int(usage["completion_tokens"]),
         finish_reason=str(choice["finish_reason"]),
         seconds=round(seconds, 3),
+        ids=tuple(choice.get("token_ids") or ()),
     )

@@ -86,8 +86,8 @@ def interpreter(config: Config) -> str:
     return str(path)
 
 
-def require(package: Package, python: str) -> str:
-    """The engine's version. Raises `MachineError` where it is not installed."""
+def require(package: Package, python: str, key: str = "serve.engine") -> str:
+    """The engine's version. Raises `MachineError`, beginning with the key that asks for it, where it is not there."""
     command = [python, "-c", PROBE, *package.needs]
     try:
         ended = subprocess.run(
@@ -100,7 +100,7 @@ def require(package: Package, python: str) -> str:
         ) from None
     if found["missing"]:
         names = ", ".join(found["missing"])
-        raise MachineError(f"serve.engine={package.name}: {python} has no package {names}", package.remedy)
+        raise MachineError(f"{key}={package.name}: {python} has no package {names}", package.remedy)
     return str(found["version"])
 
 

@@ -50,13 +50,17 @@ def server(config: Config, model: Path, name: str, place: Address, log: Path) ->
 class Server:
     """A context: inside it the server answers, after it no process of it is left."""
 
-    def __init__(self, engine: Engine, place: Address, log: Path, startup_timeout: float) -> None:
+    def __init__(
+        self, engine: Engine, place: Address, log: Path, startup_timeout: float, hello: Messages = HELLO
+    ) -> None:
         self.engine = engine
         self.address = place
         self.log = log
         self.folder = log.with_suffix(".running")
         """Where the engine is started; holds the link that carries the served name."""
         self.startup_timeout = startup_timeout
+        self.hello = hello
+        """The first question; a model without a chat template is asked another one."""
         self.version = ""
         """Version of the engine, once it was found."""
         self.seconds_to_ready = 0.0
@@ -80,10 +84,11 @@ class Server:
     ) -> None:
         self._stop()
 
-    def ask(self, messages: Messages, max_tokens: int) -> Completion:
-        """A greedy answer. Raises `StageFailed` where there is none."""
+    def ask(self, messages: Messages, max_tokens: int, name: str = "", timeout: float = ANSWER_SECONDS) -> Completion:
+        """A greedy answer by the served model, or by the one that it also serves as `name`. Raises `StageFailed` where
+        there is none."""
         try:
-            return ask(self.address, self.engine.served_name, messages, max_tokens, ANSWER_SECONDS)
+            return ask(self.address, name or self.engine.served_name, messages, max_tokens, timeout)
         except (OSError, Refused) as error:
             raise self._failure(f"{self.engine.name} gave no answer: {error}") from None
 
@@ -117,7 +122,7 @@ class Server:
                 raise self._failure(f"{self.engine.name} ended before its first answer ({ended(code)})")
             if self._listens():
                 try:
-                    ask(self.address, self.engine.served_name, HELLO, 1, timeout=max(left, 1.0))
+                    ask(self.address, self.engine.served_name, self.hello, 1, timeout=max(left, 1.0))
                     return
                 except Refused as error:
                     raise self._failure(f"{self.engine.name} gave no answer: {error}") from None

@@ -17,8 +17,13 @@ CPU_CACHE_GB = "1"
 """Memory for keys and values on the CPU, in GiB, where `VLLM_CPU_KVCACHE_SPACE` does not say otherwise."""
 
 
-def engine(config: Config, model: Path, name: str, address: Address) -> Engine:
-    """The module, not the console script, which does not start in builds that are named otherwise."""
+def engine(
+    config: Config, model: Path, name: str, address: Address, length: int = 0, more: tuple[str, ...] = ()
+) -> Engine:
+    """The module, not the console script, which does not start in builds that are named otherwise.
+
+    `length` stands in for what `max_model_len` finds; `more` are further arguments.
+    """
     serve = config.serve
     accelerator: tuple[str, ...] = ()
     environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": address.host}  # its processes meet on loopback too
@@ -39,10 +44,11 @@ def engine(config: Config, model: Path, name: str, address: Address) -> Engine:
             *("--served-model-name", name),
             *("--host", address.host),
             *("--port", str(address.port)),
-            *("--max-model-len", str(max_model_len(config, model))),
+            *("--max-model-len", str(length or max_model_len(config, model))),
             *("--dtype", config.hardware.dtype),
             *accelerator,
             *(("--enforce-eager",) if eager else ()),
+            *more,
         ),
         model=model,
         served_name=name,

@@ -2,6 +2,7 @@
 
 from sft_runner.stages.baseline import Baseline
 from sft_runner.stages.evaluate import Evaluate
+from sft_runner.stages.export import Export
 from sft_runner.stages.merge import Merge
 from sft_runner.stages.prepare import Prepare
 from sft_runner.stages.serve import Serve
@@ -9,5 +10,5 @@ from sft_runner.stages.stage import Stage
 from sft_runner.stages.train import Train
 
 STAGES: dict[str, Stage] = {
-    stage.name: stage for stage in (Prepare(), Baseline(), Train(), Merge(), Evaluate(), Serve())
+    stage.name: stage for stage in (Prepare(), Baseline(), Train(), Merge(), Evaluate(), Export(), Serve())
 }

@@ -14,7 +14,7 @@ class Baseline:
     """The base model's own scores, in the precision that training sees it in."""
 
     name = "baseline"
-    version = 1
+    version = 2
     reads: tuple[str, ...] = ("evaluate", "hardware.dtype", "quantization")
     inputs: tuple[str, ...] = ("prepare",)
     model = "weights"
@@ -23,11 +23,17 @@ class Baseline:
     keeps: tuple[str, ...] = ()
 
     def execute(self, config: Config, inputs: Mapping[str, Path], folder: Path, report: Report) -> Result:
-        """Write `scores.json` and `predictions.jsonl`."""
+        """Write the rows of `evaluate.sets` as token ids, `scores.json`, and for the held-out rows and each set
+        `predictions.jsonl` and `statistics.npz`."""
+        from sft_runner.data import sets
         from sft_runner.evaluation import scoring
         from sft_runner.model import loading
 
-        scores = scoring.score_held_out(loading.load_base(config), config, inputs["prepare"], report)
-        found = {"base": scores.metrics}
-        scoring.write(folder, found, scores.predictions)
-        return Result(found, artifacts=scoring.FILES)
+        others = sets.write(config, folder, report)
+        model = loading.load_base(config)
+        scored, tasks = scoring.score_all(model, config, inputs["prepare"], others, folder, report)
+        found = {"base": scoring.gathered(scored, tasks)}
+        scoring.write(folder, found, scored)
+        files = [scoring.write_predictions(folder, name, scores.predictions) for name, scores in scored.items()]
+        notes = [*sets.notes(folder, inputs["prepare"]), *scoring.left_out(scored)]
+        return Result(found, notes=notes, artifacts=["scores.json", *files])

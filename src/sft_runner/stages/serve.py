@@ -33,6 +33,7 @@ class Serve:
         from transformers import AutoTokenizer
 
         from sft_runner.disk import write_json
+        from sft_runner.model.prompts import check_prompts
         from sft_runner.model.rows import first_rows
         from sft_runner.serving.address import choose
         from sft_runner.serving.server import server
@@ -44,7 +45,7 @@ class Serve:
             raise DataError("data.path: no row was prepared to ask the server with", "give more rows")
         report(step=0, steps=2, message=f"prompts of {len(rows)} rows")
         tokenizer = AutoTokenizer.from_pretrained(model)
-        checked = exams.check_prompts(tokenizer, rows)
+        checked = check_prompts(tokenizer, rows)
 
         report(step=1, steps=2, message=f"starting {config.serve.engine}")
         exam = exams.choose(tokenizer, rows)

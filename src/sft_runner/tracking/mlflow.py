@@ -141,7 +141,9 @@ class MlflowTracker:
         self.client.set_terminated(run_id, STATUS["completed"])
 
     def attach(self, files: Sequence[Path]) -> None:
-        return None
+        for file in files if self.parent is not None else ():
+            if file.is_file():
+                self.client.log_artifact(self.parent, str(file))
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         try:

@@ -79,7 +79,11 @@ class TensorboardTracker:
         file.close(_text("state", origin))
 
     def attach(self, files: Sequence[Path]) -> None:
-        return None
+        """Markdown is shown as text; TensorBoard has no place for pages."""
+        file = self.files.get("")
+        for path in files if file else ():
+            if file and path.suffix == ".md" and path.is_file():
+                file.add(_text(path.name, path.read_text(encoding="utf-8")))
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         for stage in [name for name in self.files if name]:

@@ -83,7 +83,7 @@ class WandbTracker:
         self._summarize(stage, {"state": "cached", **origin, **results(manifest)})
 
     def attach(self, files: Sequence[Path]) -> None:
-        return None
+        """Nothing: the run's report holds rows and answers, which stay on this machine."""
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:
         run, self.run = self.run, None

@@ -7,7 +7,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from sft_runner.config.schema import Config
 from sft_runner.errors import UserError
-from sft_runner.evaluation.names import LOWER_IS_BETTER
+from sft_runner.evaluation.names import lower_is_better
 from sft_runner.hardware import Fit
 from sft_runner.training.looks import eval_steps
 
@@ -54,7 +54,7 @@ def arguments(config: Config, batch: Fit, folder: Path, on_gpu: bool) -> SFTConf
         "eval_strategy": "steps" if between_looks else "no",
         "eval_steps": between_looks or None,
         "metric_for_best_model": train.early_stopping.metric,  # a schedule such as reduce_lr_on_plateau follows it
-        "greater_is_better": train.early_stopping.metric not in LOWER_IS_BETTER,
+        "greater_is_better": not lower_is_better(train.early_stopping.metric),
         "report_to": "none",
         "disable_tqdm": True,
     }

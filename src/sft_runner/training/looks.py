@@ -11,7 +11,7 @@ from typing import Any
 from sft_runner.config.schema import Config
 from sft_runner.config.schema_train import Train
 from sft_runner.errors import DataError, UserError
-from sft_runner.evaluation.names import LOWER_IS_BETTER
+from sft_runner.evaluation.names import lower_is_better
 from sft_runner.training.memory import Ladder
 
 PREFIX = "eval_"
@@ -44,7 +44,8 @@ def look(config: Config, prepared: Path, ladder: Ladder) -> Look | None:
     """
     if not eval_steps(config.train):
         return None
-    from sft_runner.evaluation.scoring import METRICS, score
+    from sft_runner.evaluation.metric import metrics_of
+    from sft_runner.evaluation.scoring import score
     from sft_runner.model.files import require
     from sft_runner.model.loading import load_tokenizer
     from sft_runner.model.rows import held_out
@@ -54,9 +55,10 @@ def look(config: Config, prepared: Path, ladder: Ladder) -> Look | None:
     except DataError as error:
         hint = "set data.held_out to a share such as 0.1 or a number of rows, or leave train.eval_steps open"
         raise DataError("data.held_out: no row was kept away from training for train.eval_steps", hint) from error
-    tokenizer, watched = load_tokenizer(require(config.model)), config.train.early_stopping.metric
-    generated = [watched] if watched in METRICS else []
-    longest = config.train.early_stopping.max_new_tokens or config.evaluate.max_new_tokens
+    tokenizer, stopping = load_tokenizer(require(config.model)), config.train.early_stopping
+    watched = stopping.metric
+    generated = metrics_of([watched], stopping.pattern or config.evaluate.pattern)
+    longest = stopping.max_new_tokens or config.evaluate.max_new_tokens
 
     def measure(model: Any, step: int) -> dict[str, float]:
         def told(**values: Any) -> None:  # only where memory ran out: the steps of a look are not those of the training
@@ -66,6 +68,11 @@ def look(config: Config, prepared: Path, ladder: Ladder) -> Look | None:
 
         size = ladder.rung.eval_batch
         found = score(model, tokenizer, rows, generated, longest, size, told)
+        if watched not in found.metrics:
+            hint = "watch another metric, or loss"
+            raise DataError(
+                f"train.early_stopping.metric={watched} means nothing for any of {len(rows)} held-out rows", hint
+            )
         return {f"{PREFIX}{name}": found.metrics[name] for name in ("loss", watched)}
 
     return measure
@@ -102,4 +109,4 @@ def without_improvement(looks: Iterable[Entry], metric: str, min_delta: float) -
 
 def _badness(entry: Entry, metric: str) -> float:
     value = float(entry[f"{PREFIX}{metric}"])
-    return value if metric in LOWER_IS_BETTER else -value
+    return value if lower_is_better(metric) else -value

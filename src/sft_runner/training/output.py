@@ -31,18 +31,14 @@ def prepare_start(trainer: Any, config: Config) -> None:
 
 
 def keep_logits(trainer: Any, config: Config, prepared: Path, folder: Path) -> None:
-    """Keep what the trained model says on a few prepared rows, before anything is written, for merge to compare with.
-
-    Not where the base is quantized: merge goes back to the base as it is stored, which says something else.
-    """
+    """Keep what the trained model says on a few prepared rows, before it is written, for merge to compare with."""
     import torch
 
     from sft_runner.merging import proof
 
     hardware = config.hardware
-    if config.quantization.bits == "none":
-        coarser = hardware.trained_dtype if hardware.dtype == "float32" else hardware.dtype
-        proof.keep(trainer.model, prepared, folder, getattr(torch, coarser))
+    coarser = hardware.trained_dtype if hardware.dtype == "float32" else hardware.dtype
+    proof.keep(trainer.model, prepared, folder, getattr(torch, coarser))
 
 
 def write_trained(trainer: Any, config: Config, folder: Path) -> None:

@@ -80,7 +80,7 @@ KINDS = {
 
 def _checked(name: str, entry: Any, data: Data, errors: list[UserError]) -> Source | None:
     """The source that an entry describes; what is wrong with it goes to `errors`."""
-    key, before = f"data.sources.{name}", len(errors)
+    key, before = f"{data.told_as}.{name}", len(errors)
     if not isinstance(entry, Mapping):
         errors.append(DataError(f"{key}: {entry!r} is no mapping", f"write {name}: {{path: my.jsonl}}"))
         return None
