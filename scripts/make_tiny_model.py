@@ -272,7 +272,11 @@ def exact_match(model: LlamaForCausalLM, cases: list[tuple[str, str]]) -> float:
     return right / len(cases)
 
 
-README = """# A tiny chat model
+README = """---
+license: mit
+---
+
+# A tiny chat model
 
 A byte-level Llama of {parameters:,} parameters (4 layers of width 192, 6 heads, 260 tokens, context 4,096), made from
 scratch by `scripts/make_tiny_model.py --steps {steps} --seed {seed}`. It exists so that a fine-tune can be tried and

@@ -155,6 +155,7 @@ def run_folder(
         {"key": "lora.r", "value": 8, "reason": "default", "approximates": False},
         {"key": "quantization.bits", "value": "8", "reason": "hardware=rtx3060", "approximates": True},
     ]
+    (folder / "recipe.yaml").write_text("# goal: from nothing to a served model in two minutes\n")
     title = f"{name} · embedded:tiny · lora r=8 · cpu"
     plan = {"title": title, "steps": steps, "decisions": decisions, "facts": FACTS, "warnings": []}
     (folder / "plan.json").write_text(json.dumps(plan))
@@ -165,6 +166,7 @@ def run_folder(
         "ended": "2026-03-01T12:00:43+00:00",
         "overrides": ["recipe=quickstart", "train.max_steps=20"],
         "choices": {"recipe": "quickstart"},
+        "recipe": {"file": "recipes/quickstart.yaml", "commit": "5eed" * 10, "changed": True},
         "stages": fingerprints,
         "gates": [],
         "fit_to_serve": True,

@@ -167,11 +167,11 @@ def _run(composed: DictConfig, in_sweep: bool) -> Outcome | None:
         jobs.cached += [planned] if in_sweep else []
     if outcome.verdicts:
         print(screen.verdicts(outcome.verdicts), flush=True)
-    if outcome.error and not isinstance(outcome.error, GateFailed):
-        return outcome
-    if not in_sweep:
+    if in_sweep:
+        screen.found(outcome)
+    else:
         screen.close(planned, outcome)
-    if outcome.error and "serve" not in run.config.force:
+    if outcome.error and not (isinstance(outcome.error, GateFailed) and "serve" in run.config.force):
         return outcome
     if run.config.stage.stay and outcome.model:
         workers.close()

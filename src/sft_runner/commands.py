@@ -1,4 +1,5 @@
-"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`, `preview`, `fits`, `metrics`, `compare`."""
+"""The commands beside the pipeline: `sft-runner recipes`, `keys`, `models`, `preview`, `fits`, `metrics`, `compare` and
+`report`."""
 
 import argparse
 import ast
@@ -11,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config import schema, sources
-from sft_runner.errors import UnknownName, UserError, suggestion
+from sft_runner.errors import MachineError, UnknownName, UserError, suggestion
 from sft_runner.evaluation import gates, names
 from sft_runner.preview import look
-from sft_runner.report import comparison, comparison_page, comparison_text, keep
+from sft_runner.report import comparison, comparison_page, comparison_text, keep, make
 from sft_runner.report.record import find
-from sft_runner.runs import runs
+from sft_runner.runs import runs, state_of
 
 
 def recipes(arguments: list[str]) -> int:
@@ -64,7 +65,7 @@ def models(arguments: list[str]) -> int:
             f"{key} {value:.3g}" for key, value in state.get("metrics", {}).items() if key.startswith("tuned.")
         )
         print(f"{state['name']:<14}  {state['started'][:16].replace('T', ' ')}  {path / 'model'}  {numbers}")
-        if fit := _fit(state):
+        if fit := _fit(path, state):
             print(f"{'':<14}  {fit}")
     if not found:
         print(f"no model in {folder} yet; try: python -m sft_runner recipe=quickstart")
@@ -117,13 +118,27 @@ def compare(arguments: list[str]) -> int:
     folder = Path(words.output_dir).expanduser()
     found = comparison.compare(list({run.folder: run for run in (find(word, folder) for word in words.runs)}.values()))
     if words.html:
-        keep(Path(words.html).expanduser(), comparison_page.page(found))
+        try:
+            keep(Path(words.html).expanduser().absolute(), comparison_page.page(found))
+        except (OSError, MachineError) as error:
+            why = error.message if isinstance(error, MachineError) else f"{words.html}: {error.strerror}"
+            raise UserError(f"--html {why}", "name a file in a folder that can be written") from error
     if words.json:
         print(json.dumps(comparison_text.as_json(found), indent=1, ensure_ascii=False))
     else:
         print(comparison_text.text(found, shutil.get_terminal_size((100, 24)).columns))
         if words.html:
             print(f"page: {words.html}")
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Write the report of a run anew, from what its folder and its stages say, and print where it is."""
+    parser = _parser("report", report)
+    parser.add_argument("run", metavar="RUN", help="a run folder, a name, NAME/TIME, or how a time begins")
+    parser.add_argument("--output-dir", default="outputs", help="where the runs are")
+    words = parser.parse_args(arguments)
+    print(make(find(words.run, Path(words.output_dir).expanduser()))[0])
     return 0
 
 
@@ -159,6 +174,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fits": fits,
     "metrics": metrics,
     "compare": compare,
+    "report": report,
 }
 
 _PREVIEW_HELP = """\
@@ -211,11 +227,15 @@ def _help(part: type[Any]) -> dict[str, str]:
     return found
 
 
-def _fit(state: Mapping[str, Any]) -> str:
-    """Whether a model reached what its gates want; empty where there are none, and before it was evaluated."""
+def _fit(folder: Path, state: Mapping[str, Any]) -> str:
+    """Whether a model may be served: what it missed, how its run failed, or that it passed; empty without gates."""
     verdicts = gates.read(state)
     if missed := gates.failed(verdicts):
         return f"not fit to serve: {', '.join(map(str, missed))}"
+    ended = state_of(folder, str(state.get("state")))
+    if ended != "completed":
+        why = str(state.get("error") or "").partition("\n")[0]
+        return f"{ended}: {why}" if why else ended
     return "fit to serve" if verdicts and state.get("fit_to_serve") else ""
 
 

@@ -4,8 +4,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def remember(path: Path, values: Any) -> None:
+    """Keep what can be found out again for the next command; one that cannot be written is no reason to stop."""
+    aside = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(values), encoding="utf-8")
+        os.replace(aside, path)
+    except OSError:
+        with suppress(OSError):
+            aside.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -54,12 +67,19 @@ def explained(path: Path) -> Iterator[None]:
     """Turn a full disk and a missing permission into a line that names the place."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _os_error(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space, or set output_dir to another disk; the same command then goes on"
             raise MachineError(f"{path.parent}: no space left on the disk", hint) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG):
             raise MachineError(
-                f"{path}: cannot be written: {error.strerror}", "set output_dir to another folder"
+                f"{path}: cannot be written: {os.strerror(number)}", "set output_dir to another folder"
             ) from error
         raise
+
+
+def _os_error(error: Exception) -> int | None:
+    """The system's number in the error of a library that is written in Rust, such as safetensors."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found.group(1)) if found else None

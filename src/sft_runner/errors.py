@@ -40,7 +40,7 @@ class StageFailed(SftError):
 
 
 class NotFinite(StageFailed):
-    """A loss is not a number."""
+    """A loss, or a merged weight, is not a number."""
 
 
 class GateFailed(StageFailed):

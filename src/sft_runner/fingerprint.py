@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.schema import Config, Model, flatten
-from sft_runner.disk import read_json
+from sft_runner.config.schema_evaluate import without_use
+from sft_runner.disk import read_json, remember
 from sft_runner.evaluation import tasks
 from sft_runner.model import continuing
 from sft_runner.model.files import TOKENIZER_FILES, locate
@@ -59,7 +60,8 @@ def gather(
     """Collect what goes into a stage's fingerprint: `inputs` are those of the stages that came before, `data` are the
     hashes of the user's files, by the words of `Stage.data`. An adapter that is trained further and tasks of the
     user's own count by their bytes, wherever they lie."""
-    settings = read_by(stage, config)
+    unused = without_use(config.evaluate)
+    settings = {key: value for key, value in read_by(stage, config).items() if key not in unused}
     if continuing.KEY in settings and (adapter := adapter_of(config)):
         settings[continuing.KEY] = hashes.together([adapter / name for name in continuing.FILES])[:LENGTH]
     if tasks.KEY in settings and not (own := tasks.files(config)):
@@ -126,16 +128,9 @@ class Hashes:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def save(self) -> None:
-        """Remember for the next command. A memory that cannot be written is no reason to stop."""
-        if not self.changed:
-            return
-        try:
-            self.memory.parent.mkdir(parents=True, exist_ok=True)
-            aside = self.memory.with_suffix(f".{os.getpid()}")
-            aside.write_text(json.dumps(self.known))
-            os.replace(aside, self.memory)
-        except OSError:
-            return
+        """Remember for the next command."""
+        if self.changed:
+            remember(self.memory, self.known)
 
 
 def _model(stage: Stage, model: Model, hashes: Hashes) -> str:

@@ -143,6 +143,7 @@ def wanted(until: str, export: Collection[str] = ()) -> list[str]:
 def _checked(run: Run, hashes: Hashes) -> tuple[dict[str, str], Architecture | None]:
     """The hashes of the user's files and the model's shape; all mistakes in what a run starts from are told at once."""
     errors = list(conflicts.nothing_to_learn(run.config))
+    stages = wanted(run.config.stage.until, run.config.export)
     found, arch = {}, None
     for name, data in (("data", run.config.data), ("sets", sets.as_data(run.config))):
         found[name] = UNRESOLVED if data else ""
@@ -157,7 +158,9 @@ def _checked(run: Run, hashes: Hashes) -> tuple[dict[str, str], Architecture | N
     except UserError as error:
         errors.append(error)
     errors += continuing.check(run.config, adapter_of(run.config))
-    if errors and arch and "train" in wanted(run.config.stage.until, run.config.export):
+    if {"baseline", "evaluate"} & set(stages):
+        errors += conflicts.nothing_to_score(run.config)
+    if errors and arch and "train" in stages:
         try:
             settling.settled(run, arch)
         except UserError as error:

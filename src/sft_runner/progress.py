@@ -1,5 +1,6 @@
 """What a person sees while a run works: one line a stage, a bar on a terminal, plain lines in a log."""
 
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from sft_runner.planning import Plan, Step
 
 PLAIN_SECONDS = 15.0
 """Seconds between two plain lines of one stage."""
+COUNT_SECONDS = 1.0
+"""Seconds on a terminal between two messages of which only the count is another."""
+_COUNT = re.compile(r"\d[\d.,]* of \d[\d.,]*")
 
 
 class Progress:
@@ -24,11 +28,12 @@ class Progress:
         self.began = 0.0
         self.shown = 0.0
         self.latest: dict[str, Any] = {}
+        self.told: dict[str, float] = {}
 
     def begin(self, step: Step) -> None:
         """A stage begins."""
         self.began = self.shown = time.monotonic()
-        self.latest = {}
+        self.latest, self.told = {}, {}
         if self.live:
             self.bar = _bar()
             self.task = self.bar.add_task(f"  {step.stage:<{self.width}}", total=None, values="starting")
@@ -36,7 +41,7 @@ class Progress:
 
     def event(self, stage: str, event: Mapping[str, Any]) -> None:
         """One event of the stage."""
-        if "message" in event and "step" not in event:
+        if "message" in event and "step" not in event and self._is_time(str(event["message"])):
             self._line(f"  {stage:<{self.width}}  {event['message']}")
         if "step" not in event:
             return
@@ -60,6 +65,14 @@ class Progress:
         seconds = f"{time.monotonic() - self.began:.1f} s"
         told = summary(stage, manifest["metrics"]) if manifest else ""
         print(f"  {stage:<{self.width}}  {words.get(state, state):<6}  {seconds:>8}  {told}".rstrip(), flush=True)
+
+    def _is_time(self, message: str) -> bool:
+        """Whether to show a message: one that only counts (`3 of 38 tensors`) not each time."""
+        what, now = _COUNT.sub("", message), time.monotonic()
+        if what != message and now - self.told.get(what, self.began) < (COUNT_SECONDS if self.live else PLAIN_SECONDS):
+            return False
+        self.told[what] = now
+        return True
 
     def _line(self, text: str) -> None:
         if self.bar:

@@ -1,19 +1,20 @@
 """Walks a plan: hands each stage to the worker, passes its events on, and writes down how the run ended."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sft_runner import errors, report
+from sft_runner import errors, launcher, report
 from sft_runner.config.schema import flatten
 from sft_runner.disk import explained, read_json
+from sft_runner.ending import ended, fit
 from sft_runner.errors import GateFailed, MachineError, SftError, StageFailed
 from sft_runner.evaluation import gates
 from sft_runner.evaluation.gates import Verdict
 from sft_runner.events import EventReader
-from sft_runner.launcher import Workers, ended
+from sft_runner.launcher import Workers
 from sft_runner.outcome import Outcome, headline, model_of
 from sft_runner.planning import Plan, Step
 from sft_runner.progress import Progress
@@ -61,7 +62,7 @@ def record(plan: Plan, sweep: str) -> None:
     tracker = make(plan.run.config, plan.output_dir)  # says what is missing before there is a folder
     folder = RunFolder(plan, sweep)
     outcome = Outcome("completed", folder.path, dict(found))
-    with _ended(plan, outcome, folder, tracker):
+    with ended(plan, outcome, folder, tracker):
         folder.update(mlflow_run_id=tracker.start(_info(plan, folder, sweep)))
         for step in plan.steps:
             if step.stage in found:
@@ -89,7 +90,7 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) 
     for killed, state in orphans(plan.output_dir, told=enabled(plan.run.config.tracking)):
         tracker.mark_killed(killed, state.get("mlflow_run_id"))
     outcome = Outcome("completed", folder.path)
-    with _ended(plan, outcome, folder, tracker):
+    with ended(plan, outcome, folder, tracker):
         outcome.mlflow_run_id = tracker.start(_info(plan, folder, sweep))
         folder.update(mlflow_run_id=outcome.mlflow_run_id)
         progress, held = Progress(plan), []
@@ -103,6 +104,8 @@ def _execute(plan: Plan, workers: Workers, tracker: Tracker, sweep: str | None) 
             else:
                 outcome.manifests[step.stage] = _work(plan, step, modules, workers, tracker, progress)
             _link(plan, step, folder)
+            if step.stage == "baseline" and "evaluate" in [later.stage for later in plan.steps]:
+                gates.require_measured(plan.run.config, outcome.manifests["baseline"]["metrics"]["base"])
             if step.stage == "evaluate":
                 held = _judge(plan, outcome, folder, progress)
         outcome.model = model_of(plan, folder.path)
@@ -118,9 +121,14 @@ def _known(plan: Plan) -> Outcome | None:
     verdicts = _verdicts(plan)
     if not _nothing_left(plan, verdicts):
         return None
+    with suppress(OSError, SftError):  # what cannot be written there stays as it is
+        for _ in orphans(plan.output_dir, told=()):  # the trackers hear of it when one of them is next used
+            continue
     folder = earlier(plan, verdicts)
     if folder is None and earlier(plan):
         return None
+    if folder and not all((folder / name).is_file() for name in (report.PAGE, report.SUMMARY)):
+        report.again(folder)
     found = {step.stage: step.manifest for step in plan.steps if step.action == "cached" and step.manifest}
     model = model_of(plan, folder)
     outcome = Outcome("completed", folder, found, headline(found), model=model, verdicts=verdicts, known=True)
@@ -148,30 +156,13 @@ def _judge(plan: Plan, outcome: Outcome, folder: RunFolder, progress: Progress |
     if "evaluate" not in outcome.manifests:
         return []
     outcome.verdicts = gates.judge(plan.run.config, outcome.manifests)
-    folder.update(**gates.told(outcome.verdicts))
+    folder.update(**gates.told(outcome.verdicts) | {"fit_to_serve": fit(outcome, over=False)})
     held = gates.held_back(outcome.verdicts, plan.run.config.force)
     missed = gates.failed(outcome.verdicts)
     for step in plan.steps if missed and progress else ():
         if progress and step.stage in gates.HELD_BACK and step.stage not in held:
             progress.note(step.stage, f"NOT FIT TO SERVE, and runs all the same, as force says: {missed[0]}")
     return held
-
-
-@contextmanager
-def _ended(plan: Plan, outcome: Outcome, folder: RunFolder, tracker: Tracker) -> Iterator[None]:
-    """Write down how the run ended, whatever happens."""
-    try:
-        yield
-    except SftError as error:
-        outcome.state, outcome.error = "failed", error
-    except BaseException as error:
-        outcome.state = "failed" if isinstance(error, Exception) else "cancelled"
-        raise
-    finally:
-        outcome.metrics = headline(outcome.manifests)
-        tracker.attach(report.write(plan, outcome, folder))
-        tracker.end(outcome.state, outcome.metrics)
-        folder.end(outcome.state, outcome.metrics)
 
 
 def _work(
@@ -241,7 +232,7 @@ def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
         "after that, the same command goes on from here" if result.get("hint") else "the same command goes on from here"
     )
     if "message" not in result:
-        told = ended(int(result.get("code", 1)))
+        told = launcher.ended(int(result.get("code", 1)))
         return StageFailed(f"{step.stage}: the process ended ({told})", f"log: {log}\n  {way}")
     kinds = {1: StageFailed, 2: errors.UserError, 3: MachineError}
     kind, message = kinds[int(result["exit_code"])], str(result["message"]).removeprefix(f"{step.stage}: ")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
+from sft_runner import recipe
 from sft_runner.config.schema import Config
 from sft_runner.disk import explained, read_json, write_json
 from sft_runner.errors import UnknownName, UserError
@@ -40,6 +41,7 @@ class RunFolder:
             self.lock.acquire()
             text = yaml.safe_dump(_without_secrets(asdict(plan.run.config)), sort_keys=False, allow_unicode=True)
             (self.path / CONFIG).write_text(text, encoding="utf-8")
+            asked = recipe.keep(plan.run.choices, self.path)
         write_json(self.path / PLAN, plan.to_json())
         self.state: dict[str, Any] = {
             "name": plan.run.config.name,
@@ -47,10 +49,11 @@ class RunFolder:
             "started": time.isoformat(timespec="seconds"),
             "overrides": [masked(word) for word in plan.run.overrides],
             "choices": plan.run.choices,
+            "recipe": asked,
             "sweep": sweep,
             "stages": {step.stage: step.fingerprint for step in plan.steps},
             "gates": [],
-            "fit_to_serve": None,  # nobody knows before the tuned model is evaluated
+            "fit_to_serve": None,  # nobody knows before the run has ended
             "trackers": enabled(plan.run.config.tracking),
             "mlflow_run_id": None,
             "pid": os.getpid(),
@@ -69,9 +72,13 @@ class RunFolder:
         if target.exists() and not link.is_symlink():
             link.symlink_to(os.path.relpath(target, self.path))
 
-    def end(self, state: str, metrics: Mapping[str, float]) -> None:
-        """The run is over."""
-        self.update(state=state, ended=datetime.now().astimezone().isoformat(timespec="seconds"), metrics=dict(metrics))
+    def end(self, state: str, metrics: Mapping[str, float], **values: Any) -> None:
+        """The run is over. Its trackers do not know of it yet."""
+        ended = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.update(state=state, ended=ended, metrics=dict(metrics), untold=self.state["trackers"], **values)
+
+    def close(self) -> None:
+        """Nothing is written into it any more by this process."""
         self.lock.release()
 
 
@@ -82,6 +89,19 @@ def runs(output_dir: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, An
         state = read_json(folder / STATE)
         if isinstance(state, dict):
             yield folder, state
+
+
+def state_of(folder: Path, state: str) -> str:
+    """The true state of a run whose `run.json` says `state`: `killed` where it runs no more and could not say so."""
+    if state != "running" or (read_json(folder / STATE) or {}).get("host") != node():
+        return state
+    if not (folder / LOCK).is_file():
+        return "killed"
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return "killed"
+    except (Timeout, OSError):  # somebody holds it, or it is not ours to look at
+        return state
 
 
 def adapter_of(config: Config) -> Path | None:
@@ -122,6 +142,7 @@ def interrupted(plan: "Plan") -> str | None:
 
 def orphans(output_dir: Path, told: Collection[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Runs that say they are running although nobody holds their lock: they were killed. Marks them so afterwards.
+    So does one that ended and was killed before its trackers knew.
 
     `told` are the trackers that hear of it now. One that is off at the moment hears of it when it is next used.
     """
@@ -136,8 +157,9 @@ def orphans(output_dir: Path, told: Collection[str]) -> Iterator[tuple[Path, dic
         state = read_json(folder / STATE) or {}  # it may have ended since
         if _news(state, told):
             yield folder, state
-            left = [name for name in _untold(state) if name not in told]
-            write_json(folder / STATE, {**state, "state": "killed", "untold": left})
+            left = [name for name in state.get("untold", state.get("trackers", [])) if name not in told]
+            dead = "killed" if state["state"] == "running" else state["state"]
+            write_json(folder / STATE, {**state, "state": dead, "untold": left})
         lock.release()
 
 
@@ -169,19 +191,13 @@ def _adapter_by_name(name: str, config: Config) -> Path:
 
 
 def _finished(state: Mapping[str, Any]) -> bool:
-    """Whether a run came to its end. One whose model is not fit to serve did: it is trained, merged and evaluated."""
-    return state.get("state") == "completed" or state.get("fit_to_serve") is False
+    """Whether a run came to its end. One whose model missed a gate did: it is trained, merged and evaluated."""
+    return state.get("state") == "completed" or bool(gates.failed(gates.read(state)))
 
 
 def _news(state: Mapping[str, Any], told: Collection[str]) -> bool:
     """Whether a run was killed, if nobody holds its lock, and nobody knows it or one of the trackers does not."""
-    dead = state.get("state")
-    return dead == "running" or (dead == "killed" and any(name in told for name in _untold(state)))
-
-
-def _untold(state: Mapping[str, Any]) -> list[str]:
-    """The trackers that know of a run and not of its end."""
-    return list(state.get("untold", state.get("trackers", [])))
+    return state.get("state") == "running" or any(name in told for name in state.get("untold") or ())
 
 
 def _without_secrets(values: Any) -> Any:

@@ -7,25 +7,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sft_runner import sweep
-from sft_runner.errors import SftError
+from sft_runner.errors import GateFailed, SftError
 from sft_runner.evaluation import gates
 from sft_runner.evaluation.gates import Verdict
 from sft_runner.model.remote_code import allowed
 from sft_runner.outcome import Outcome
-from sft_runner.planning import Plan
+from sft_runner.planning import Plan, wanted
 from sft_runner.progress import summary
 from sft_runner.report import PAGE as RUN_PAGE
 from sft_runner.store import Store
 from sft_runner.training.report import PAGE
+
+_DOES = {"train": "trains", "merge": "merges", "evaluate": "evaluates", "export": "exports", "serve": "serves"}
+"""What a stage does, as a person calls it."""
 
 
 def close(plan: Plan, outcome: Outcome) -> None:
     """Say how a run ended; of one that failed only what is there all the same."""
     if outcome.error:
         if outcome.model:
-            print(f"model: {outcome.model}   # kept, not fit to serve")
-        if page := _page(outcome):
-            print(f"report: {page}")
+            unfit = isinstance(outcome.error, GateFailed)
+            print(f"model: {outcome.model}{'   # kept, not fit to serve' if unfit else ''}")
+        found(outcome)
         return
     if plan.cached:
         for stage, manifest in outcome.manifests.items():
@@ -38,6 +41,12 @@ def close(plan: Plan, outcome: Outcome) -> None:
         print(line)
 
 
+def found(outcome: Outcome) -> None:
+    """Say where the report of a run is, where it has one."""
+    if page := _page(outcome):
+        print(f"report: {page}", flush=True)
+
+
 def verdicts(found: Sequence[Verdict]) -> str:
     """The table of the gates: what each limit wants, what was found, and by how much it was missed."""
     rows = [["gate", "limit", "wanted", "found", "95 % interval", ""]]
@@ -48,7 +57,7 @@ def verdicts(found: Sequence[Verdict]) -> str:
         rows.append(
             [
                 *(one.gate, one.limit, wanted, "-" if one.found is None else gates.number(one.found), interval),
-                "passed" if one.passed else f"missed{missed}" if one.judged is not None else "not measured",
+                "passed" if one.passed else one.lacks or f"missed{missed}",
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -58,9 +67,12 @@ def verdicts(found: Sequence[Verdict]) -> str:
 
 def ranking(folder: Path, headline: str) -> str:
     """The table of a sweep, where it is kept, and the command that goes on with the winner."""
-    jobs = sweep.read(folder)
+    jobs, asked = sweep.read(folder), headline
+    headline = sweep.ranked_by(jobs, asked)
     files = sweep.save(folder, jobs, headline)
     lines = ["", sweep.table(jobs, headline), *(f"  {file}" for file in files)]
+    if headline != asked:
+        lines.append(f"ranked by {headline}: no job has a tuned {asked}")
     best = sweep.rank(jobs, headline)[0]
     if not sweep.scored(best, headline):
         missed = any(job.state == sweep.GATE_FAILED for job in jobs)
@@ -89,10 +101,17 @@ def hints(plan: Plan, outcome: Outcome) -> list[str]:
         lines.append(f"curve: {report}")
     if plan.run.config.stage.until != "serve":
         if not allowed(plan.run.config.model):  # a model with code of its own is neither merged nor served
-            lines.append(f"next:  {again}   # merges and serves what was trained")
+            lines.append(f"next:  {again}   # {_remaining(plan)}")
     elif not plan.run.config.stage.stay:
         lines.append(f"next:  {again} stage=serve   # keeps the server up")
     return lines + [f"       {shlex.join(words)}" for words in _viewers(plan)]
+
+
+def _remaining(plan: Plan) -> str:
+    """What the same command does up to the end: `merges, evaluates and serves`."""
+    done = [step.stage for step in plan.steps]
+    left = [_DOES[s] for s in wanted("serve", plan.run.config.export) if s in _DOES and s not in done]
+    return f"{', '.join(left[:-1])} and {left[-1]}" if len(left) > 1 else "".join(left)
 
 
 def _viewers(plan: Plan) -> Iterator[list[str]]:

@@ -74,6 +74,12 @@ def scored(job: Job, headline: str) -> bool:
     return job.state == "completed" and f"tuned.{headline}" in job.metrics
 
 
+def ranked_by(jobs: Sequence[Job], headline: str) -> str:
+    """What ranks the jobs: the headline metric, or the loss where none has that, as where no row asks anything."""
+    measured = [name for name in (headline, "loss") if any(scored(job, name) for job in jobs)]
+    return next(iter(measured), headline)
+
+
 def swept(jobs: Sequence[Job]) -> dict[str, list[str]]:
     """The keys in which the jobs differ, each with its value in every job; empty where a job does not set it."""
     said = [dict(_pair(override) for override in job.overrides) for job in jobs]

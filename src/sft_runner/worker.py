@@ -44,6 +44,8 @@ RECORDED = (
     "bitsandbytes",
     "safetensors",
     "lm_eval",
+    "sacrebleu",
+    "gguf",
 )
 """Libraries whose versions are written into each manifest."""
 Tell = Callable[[dict[str, Any]], None]

@@ -39,3 +39,14 @@ def test_help_teaches(tmp_path: Path) -> None:
     assert ended.code == 0
     for part in ("NAME/TIME", "--html FILE", "--json", "≈"):
         assert part in ended.out
+
+
+def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "outputs")
+    (tmp_path / "file").write_text("")
+    for place in (".", "file/page.html"):
+        ended = sft("compare", str(folder), "--html", place, cwd=tmp_path)
+        assert ended.code == 2, ended.said
+        assert ended.err.startswith(f"error: --html {place}: ")
+        assert "name a file in a folder that can be written" in ended.err
+        assert not list(tmp_path.glob(".*.tmp"))

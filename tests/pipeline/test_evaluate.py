@@ -21,7 +21,7 @@ from random_models import (
 )
 from sft_runner.config.schema import Config, Model
 from sft_runner.errors import DataError
-from sft_runner.evaluation.metric import metrics_of
+from sft_runner.evaluation.metrics.metric import metrics_of
 from sft_runner.evaluation.names import ALWAYS
 from sft_runner.evaluation.scoring import score
 from sft_runner.fingerprint import Hashes, gather
@@ -173,7 +173,7 @@ def test_intervals_and_other_sets(tmp_path: Path, inputs: dict[str, Path]) -> No
     assert result.artifacts == ["scores.json", "predictions.jsonl", "predictions.counting.jsonl"]
     assert found["gain"]["chrf"] == 0  # nothing is said right, so that nothing varies
     assert "chrf" not in found["intervals"]
-    assert result.notes == ["chrf: no difference can be told on 6 rows (gain 0, no interval)"]
+    assert result.notes == ["chrf: the gain of 0 has no interval: it is the same however 6 rows are drawn"]
 
 
 def test_a_doubtful_gain_is_told() -> None:
@@ -187,7 +187,10 @@ def test_a_doubtful_gain_is_told() -> None:
 
     assert told(-0.2, 0.3) == ["loss: no difference can be told on 8 rows (gain 0.1, 95 % interval -0.2 to 0.3)"]
     assert told(0.05, 0.3) == []
-    assert _doubt("loss", {"gain": {"loss": 0.1}, "intervals": {}}, {"loss": np.ones((1, 2))}) == [
-        "loss: no difference can be told on 1 row (gain 0.1, no interval)"
-    ]
+    for rows, said in {
+        1: "loss: 1 row is too few for an interval (gain 0.1)",
+        4: "loss: 4 rows are too few for an interval (gain 0.1)",
+        5: "loss: the gain of 0.1 has no interval: it is the same however 5 rows are drawn",
+    }.items():
+        assert _doubt("loss", {"gain": {"loss": 0.1}, "intervals": {}}, {"loss": np.ones((rows, 2))}) == [said]
     assert _doubt("number", {"gain": {}, "intervals": {}}, {}) == []

@@ -9,7 +9,7 @@ import pytest
 
 from command import SMALL, actions, sft
 from sft_runner import load, plan
-from sft_runner.disk import read_json
+from sft_runner.disk import read_json, write_json
 from sft_runner.errors import GateFailed
 from sft_runner.runs import runs
 
@@ -70,6 +70,7 @@ def test_a_failed_gate_ends_the_run_and_keeps_the_model(failed: Path) -> None:
     (state,) = states(failed)
     assert (state["state"], state["fit_to_serve"]) == ("failed", False)
     assert [(gate["gate"], gate["passed"], gate["missed_by"]) for gate in state["gates"]] == [
+        ("loss", True, None),
         ("exact_match", False, 0.99),
         ("counting.perplexity", True, None),
     ]
@@ -140,9 +141,43 @@ def test_from_python_it_is_in_the_outcome(inside: Path) -> None:
     assert outcome.state == "failed"
     assert outcome.model is not None
     assert outcome.metrics["tuned.exact_match"] == 0
-    assert [verdict.passed for verdict in outcome.verdicts] == [False, True]
+    assert [verdict.passed for verdict in outcome.verdicts] == [True, False, True]
     with pytest.raises(GateFailed, match="missed by"):
         run(settled)
+
+
+def test_what_was_lost_is_made_again_where_all_is_cached(again: Path) -> None:
+    ((folder, state),) = runs(again / "outputs")
+    before = (folder / "report.html").read_text()
+    for name in ("report.html", "report.md"):
+        (folder / name).unlink()
+    killed = shutil.copytree(folder, folder.with_name("20200101-000000-dead"), symlinks=True)
+    del state["untold"]
+    write_json(killed / "run.json", {**state, "state": "running", "gates": [], "trackers": ["mlflow"]})
+    ended = sft(*STRICT, cwd=again)
+    assert ended.code == 1, ended.said
+    assert f"report: {folder / 'report.html'}" in ended.out
+    assert (folder / "report.html").read_text() == before
+    assert (folder / "report.md").is_file()
+    assert "Not fit to serve" in before
+    dead = read_json(killed / "run.json")
+    assert (dead["state"], dead["untold"]) == ("killed", ["mlflow"]), "a tracker hears of it when it is next used"
+    assert len(states(again)) == 2, "no new run"
+
+
+def test_a_report_is_written_anew(again: Path) -> None:
+    ((folder, _),) = runs(again / "outputs")
+    (folder / "report.html").unlink()
+    ended = sft("report", "strict", cwd=again)
+    assert (ended.code, ended.out) == (0, f"{folder / 'report.html'}\n"), ended.said
+    assert "missed by" in (folder / "report.html").read_text()
+    assert sft("report", "nobody", cwd=again).code == 2
+
+
+def test_its_recipe_is_the_one_it_began_with(again: Path) -> None:
+    ((folder, state),) = runs(again / "outputs")
+    assert (folder / "recipe.yaml").read_text() == RECIPE
+    assert state["recipe"] == {"file": "recipes/strict.yaml", "commit": None, "changed": False}
 
 
 def test_its_adapter_is_a_start_for_another_run(inside: Path) -> None:

@@ -134,7 +134,7 @@ def test_an_adapter_of_another_base_of_the_same_shape(tmp_path: Path, dtype: tor
     [
         ({"hidden_size": 64}, r"size mismatch for .*proj"),
         ({"num_hidden_layers": 3}, r"the base has no layer for .*layers\.2\..* and 1 more"),
-        ({"num_hidden_layers": 1}, r"the adapter lacks .*layers\.1\..* and 1 more"),
+        ({"num_hidden_layers": 1}, r"it lacks .*layers\.1\..* and 1 more"),
     ],
     ids=["wider", "deeper", "less deep"],
 )
@@ -142,7 +142,7 @@ def test_an_adapter_of_a_base_of_another_shape(tmp_path: Path, shape: dict[str, 
     base = write_model(tmp_path / "base")
     LlamaForCausalLM(LlamaConfig(**SHAPE | shape)).save_pretrained(tmp_path / "other")
     write_adapter(tmp_path / "train", tmp_path / "other", target_modules=["q_proj"])
-    fails(tmp_path, base, f"proof of the adapter: it was trained on another model than this base: {why}")
+    fails(tmp_path, base, f"proof of the adapter: .*adapter_model.safetensors does not fit the base .*: {why}")
 
 
 def test_an_older_training_that_kept_nothing_is_told(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from random_models import Reports, random_model, tokenizer
+from sft_runner.config import gate_conflicts
 from sft_runner.config.schema import Config
 from sft_runner.errors import MachineError, UnknownName, UserError
-from sft_runner.evaluation import benchmarks, tasks
+from sft_runner.evaluation import benchmarks, scoring, tasks
 from sft_runner.fingerprint import Hashes, gather
 from sft_runner.stages import STAGES
 
@@ -125,7 +126,9 @@ def test_numbers_are_those_of_an_independent_count(folder: Path, tmp_path: Path)
         chosen = [max(range(3), key=lambda i: likelihood(model, d["question"], d["choices"][i])) for d in DOCUMENTS]
     made = config(folder, "my_group")
     assert not found_in(made)
-    found = benchmarks.run(made, model, tokenizer(), tmp_path, said)
+    measured = benchmarks.run(made, model, tokenizer(), tmp_path, said)
+    found = measured["benchmarks"]
+    assert measured["higher_is_better"]["my_group"] == {"acc": True}
     right = sum(a == d["answer"] for a, d in zip(answers, DOCUMENTS, strict=True)) / len(DOCUMENTS)
     acc = sum(c == d["gold"] for c, d in zip(chosen, DOCUMENTS, strict=True)) / len(DOCUMENTS)
     assert right >= 3 / 7
@@ -206,6 +209,35 @@ def test_filters_have_their_name_behind_the_metric() -> None:
     assert benchmarks.numbers({"exact_match,get-answer": 1.0}) == {"exact_match": 1.0}
 
 
+def test_directions_are_those_of_the_harness() -> None:
+    values = {"acc,none": 0.5, "acc_stderr,none": 0.1, "likelihood_diff,none": 2.0, "mixed,none": 1.0, "own,none": 1.0}
+    told = {"acc": True, "likelihood_diff": False, "mixed": None}
+    assert benchmarks.directions(values, told) == told
+    filtered = {"wer,a-b": 0.5, "wer,c": 0.4}
+    assert benchmarks.directions(filtered, {"wer": False}) == {"wer_a_b": False, "wer_c": False}
+    base = {"benchmarks": {"t": {"acc": 0.5, "likelihood_diff": 2.0, "mixed": 1.0, "ter": 2.0}}}
+    tuned = {"benchmarks": {"t": {"acc": 0.75, "likelihood_diff": 3.0, "mixed": 2.0, "ter": 1.0}}}
+    tuned |= {"higher_is_better": {"t": told}}
+    assert scoring.gain(base, tuned) == {"benchmarks": {"t": {"acc": 0.25, "likelihood_diff": -1.0, "ter": 1.0}}}
+
+
+def test_what_a_task_of_ones_own_measures_is_known_before(folder: Path) -> None:
+    made = config(folder, "my_sums", "my_choices", "filtered")
+    two = '  - {name: "strict-match", filter: [{function: take_first}]}\n  - {name: none, filter: []}\n'
+    text = WRITTEN.replace("task: my_sums", "task: filtered")
+    (folder / "filtered.yaml").write_text(text.replace("tag: [mine]", f"filter_list:\n{two}"))
+    assert tasks.metrics(made, "my_choices") == ["acc"]
+    assert tasks.metrics(made, "filtered") == ["exact_match_strict_match", "exact_match"]
+    assert tasks.metrics(made, "gsm8k") == tasks.metrics(made, "mine") == tasks.metrics(config(None), "my_sums") == []
+    made.evaluate.gates = {"benchmarks": {"my_choices": {"exact_match": {"min": 0.5}}, "filtered": {"acc": {"min": 1}}}}
+    said = [error.show() for error in gate_conflicts.of_gates_and_sets(made, None)]
+    assert [text.splitlines()[0] for text in said] == [
+        "evaluate.gates.benchmarks.my_choices.exact_match: my_choices does not measure 'exact_match'",
+        "evaluate.gates.benchmarks.filtered.acc: filtered does not measure 'acc'",
+    ]
+    assert said[0].endswith("known: acc")
+
+
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +282,7 @@ def test_a_missing_harness_is_told_before_anything_runs(monkeypatch: pytest.Monk
     ("was", "now", "said"),
     [
         ('doc_to_target: "{{answer}}"', "doc_to_target: !function utils.target", "line 9: !function runs Python"),
-        ("dataset_path: json", "class: !function utils.Mine", "'class' names Python"),
+        ("dataset_path: json", "class: utils.Mine", "'class' names Python"),
         ("dataset_path: json", "dataset_path: pandas", "reads pickles"),
         ("dataset_path: json", "dataset_path: json\nunsafe_code: true", "'unsafe_code' runs what a model wrote"),
         ("{test: sums.jsonl}", "{test: sums.jsonl}\n  trust_remote_code: true", "'trust_remote_code'"),
@@ -263,6 +295,13 @@ def test_a_missing_harness_is_told_before_anything_runs(monkeypatch: pytest.Monk
         ("task: my_sums", "task: my_sums\ninclude: ../other.yaml", "includes ../other.yaml, which is outside of"),
         ("task: my_sums", "task: my_sums\ninclude: sums.yaml", "includes itself"),
         ("task: my_sums", "task: [", "cannot be read"),
+        ("task: my_sums", "task: 2001-99-99", "cannot be read"),
+        ("task: my_sums", "task: !function utils.f\ntask: my_sums", "line 2: !function runs Python"),
+        ("task: my_sums", "? !function utils.f\n: 1\ntask: my_sums", "line 2: !function runs Python"),
+        ("task: my_sums", "task: my_sums\nx: !!set {? !function utils.f }", "line 3: !function runs Python"),
+        ("task: my_sums", "task: my_sums\nx: !!pairs [{a: !function utils.f}]", "line 3: !function runs Python"),
+        ("task: my_sums", "task: my_sums\nx: !!pairs [{a: {class: 1}}]", "'class' names Python"),
+        ("sums.jsonl", ".git/sums.jsonl", "the bytes of the data '.git/sums.jsonl' do not count"),
         ("task: my_sums", "task: !!python/object/apply:os.getcwd []", "cannot be read"),
     ],
 )
@@ -275,6 +314,28 @@ def test_code_and_data_from_elsewhere_are_refused(folder: Path, was: str, now: s
     assert "sums.yaml" in error.message
     with pytest.raises(UserError):
         benchmarks.run(config(folder, "my_choices"), random_model(), tokenizer(), folder, Reports())
+
+
+@pytest.mark.parametrize("place", [".git", "a/.git/b"])
+def test_a_task_where_bytes_do_not_count_is_refused(folder: Path, place: str) -> None:
+    """The harness skips only `__pycache__` and `.ipynb_checkpoints`."""
+    (folder / place).mkdir(parents=True)
+    (folder / place / "arc.yaml").write_text(WRITTEN.replace("task: my_sums", "task: arc_easy"))
+    (error,) = found_in(config(folder, "arc_easy"))
+    assert "arc.yaml is a task file whose bytes do not count" in error.message
+    (folder / place / "arc.yaml").rename(folder / place / "arc.yml")
+    (folder / "mine.yaml").write_text(f"include: {place}/arc.yml\ntask: mine_too\n")
+    (error,) = found_in(config(folder, "mine_too"))
+    assert "bytes do not count" in error.message
+
+
+def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    """The harness would read what the file includes from beside its target."""
+    (tmp_path / "else.yaml").write_text("include: sums.yaml\ntask: linked\n")
+    (tmp_path / "sums.yaml").write_text(WRITTEN)
+    (folder / "linked.yaml").symlink_to(tmp_path / "else.yaml")
+    (error,) = found_in(config(folder, "linked"))
+    assert "else.yaml is a task file whose bytes do not count" in error.message
 
 
 def test_files_of_the_harness_may_be_included(folder: Path) -> None:

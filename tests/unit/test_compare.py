@@ -171,6 +171,78 @@ def test_it_keeps_to_the_width(tmp_path: Path, width: int) -> None:
     assert [letter for head in heads for letter in head] == list("ABCDEFGHI")
 
 
+def test_a_set_without_gates_beside_one_with_gates(tmp_path: Path) -> None:
+    """What stands below a key is enough; what fits the hardware is not asked for again where training is cached."""
+    gates = [{}, None, {"exact_match": {"min": 0.6}}]
+    fits = ["none", "auto", "full"]
+    runs = [
+        run_folder(
+            tmp_path,
+            time=str(number),
+            config={"evaluate.gates": one, "hardware.activation_checkpointing": fit, "train.max_steps": steps},
+        )
+        for number, (one, fit, steps) in enumerate(zip(gates, fits, [None, 20, 20], strict=True))
+    ]
+    shared = json.loads((runs[0] / "run.json").read_text())["stages"]["train"]
+    known = json.loads((runs[1] / "run.json").read_text())
+    known["stages"]["train"] = shared
+    (runs[1] / "run.json").write_text(json.dumps(known))
+    found = comparison.compare([read(run) for run in runs])
+    assert found.settings == {
+        "evaluate.gates.exact_match.min": [None, None, 0.6],
+        "hardware.activation_checkpointing": ["none", "none", "full"],
+        "train.max_steps": [None, 20, 20],
+    }
+    assert "train.max_steps – 20 20" in " ".join(comparison_text.text(found, 200).split())
+    assert [name[3:] for name in found.names] == [
+        "activation_checkpointing none",
+        "activation_checkpointing none, max_steps 20",
+        "activation_checkpointing full, max_steps 20, min 0.6",
+    ]
+
+
+def test_the_same_scores_are_not_measured_against_themselves(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path, time=time) for time in ("1", "2")]
+    known = json.loads((runs[1] / "run.json").read_text())
+    known["stages"] = json.loads((runs[0] / "run.json").read_text())["stages"]
+    (runs[1] / "run.json").write_text(json.dumps(known))
+    rows = np.stack([np.arange(200) % 2, np.ones(200)], axis=1)
+    np.savez(read(runs[0]).place("evaluate") / "statistics.npz", exact_match=rows)
+    found = comparison.compare([read(run) for run in runs])
+    assert found.same == ["A and B: the same model and scores"]
+    assert not any(any(score.beside) for score in found.scores)
+    assert "note: A and B: the same model and scores" in comparison_text.text(found, 80)
+    assert "A and B: the same model and scores." in said(comparison_page.page(found))
+
+
+@pytest.mark.parametrize("damage", ["cut", "shorter", "gone", "odd"])
+def test_rows_that_are_damaged_cannot_be_compared(tmp_path: Path, damage: str) -> None:
+    runs = [read(run_folder(tmp_path, time=time)) for time in ("1", "2")]
+    path = runs[1].place("evaluate") / "predictions.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    manifest["files"] = {"predictions.jsonl": {"size": path.stat().st_size}}
+    if damage == "gone":
+        path.unlink()
+    else:
+        left = {"cut": b"".join(lines)[:-20], "shorter": b"".join(lines[:-1]), "odd": b"[1]\n"}[damage]
+        path.write_bytes(left)
+        manifest["files"] = manifest["files"] if damage == "shorter" else {}
+    (path.parent / "manifest.json").write_text(json.dumps(manifest))
+    found = comparison.compare([runs[0], read(runs[1].folder)])
+    assert found.doubts == ["dates/2: the held-out rows could not be compared: their file is missing or damaged"]
+    assert not any(mark for score in found.scores for mark in score.marks)
+
+
+def test_a_run_folder_without_its_stages_says_what_is_missing(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "outputs")
+    copied = tmp_path / "copy"
+    folder.rename(copied)
+    with pytest.raises(UserError, match="was moved or copied away from its stages") as moved:
+        find(str(copied), tmp_path)
+    assert "OUTPUT_DIR/stages" in moved.value.hint
+
+
 def test_one_run_alone(tmp_path: Path) -> None:
     found = comparison.compare([read(run_folder(tmp_path))])
     assert found.settings == {}

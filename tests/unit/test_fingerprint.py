@@ -8,7 +8,7 @@ import pytest
 
 from sft_runner.config.rules import fill
 from sft_runner.config.schema import Config, flatten
-from sft_runner.fingerprint import Hashes, Ingredients, read_by
+from sft_runner.fingerprint import Hashes, Ingredients, gather, read_by
 from sft_runner.stages import STAGES
 
 UNCOUNTED_BY_NATURE = {"model.name", "model.revision"}
@@ -67,6 +67,49 @@ def test_the_longest_answer_counts_for_training_where_answers_are_watched() -> N
 
     assert asked("loss", 16) == asked("loss", 256)
     assert asked("exact_match", 16) != asked("exact_match", 256)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"metrics": ["exact_match", "chrf"]}, {"metrics": ["chrf", "exact_match"]}),
+        ({"metrics": ["chrf"]}, {"metrics": ["chrf", "chrf", "loss", "perplexity"]}),
+        ({}, {"pattern": "x"}),
+        ({"metrics": []}, {"metrics": [], "max_new_tokens": 7}),
+        ({"metrics": []}, {"metrics": ["loss"], "engine": "vllm"}),
+        ({}, {"benchmarks_limit": 7}),
+        ({"sets": {"a": {"path": "x"}}}, {"sets": {"a": {"path": "y", "limit": 200}}}),
+        ({}, {"headline": "loss"}),
+    ],
+)
+def test_what_changes_no_score_measures_nothing_again(
+    one: dict[str, Any], other: dict[str, Any], tmp_path: Path
+) -> None:
+    assert measured(one, tmp_path) == measured(other, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"metrics": ["exact_match"]}, {"metrics": ["chrf"]}),
+        ({"metrics": ["pattern"], "pattern": "x"}, {"metrics": ["pattern"], "pattern": "y"}),
+        ({"metrics": ["chrf"]}, {"metrics": ["chrf"], "max_new_tokens": 7}),
+        ({"metrics": ["chrf"]}, {"metrics": ["chrf"], "engine": "vllm"}),
+        ({"benchmarks": ["gsm8k"]}, {"benchmarks": ["gsm8k"], "benchmarks_limit": 7}),
+        ({"sets": {"a": {"path": "x"}}}, {"sets": {"a": {"path": "x", "limit": None}}}),
+        ({"sets": {"a": {"path": "x"}}}, {"sets": {"b": {"path": "x"}}}),
+    ],
+)
+def test_what_changes_a_score_measures_again(one: dict[str, Any], other: dict[str, Any], tmp_path: Path) -> None:
+    assert measured(one, tmp_path) != measured(other, tmp_path)
+
+
+def measured(values: dict[str, Any], folder: Path) -> str:
+    """The fingerprint of the baseline, with these values in `evaluate`."""
+    config = Config()
+    config.evaluate = replace(config.evaluate, **{"engine": "transformers", **values})
+    config.model.name = "embedded:tiny"
+    return gather(STAGES["baseline"], config, {"prepare": ""}, {"sets": ""}, Hashes(folder / "memory")).fingerprint()
 
 
 def test_golden_fingerprint() -> None:

@@ -17,6 +17,7 @@ from sft_runner.errors import GateFailed, UserError, UserErrors
 from sft_runner.evaluation import gates
 from sft_runner.evaluation.gates import Verdict
 
+TWO = "data.sources={a: {path: 'embedded:dates'}, b: {path: 'embedded:dates'}}"
 SETS = "evaluate.sets={general: {path: 'embedded:dates', limit: 5}}"
 
 
@@ -29,7 +30,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 SCORES: dict[str, Any] = {
     "base": {"exact_match": 0.25, "loss": 2.0, "perplexity": math.exp(2), "rows": 100},
-    "tuned": {"exact_match": 0.5, "loss": 1.0, "perplexity": math.exp(1), "rows": 100},
+    "tuned": {"exact_match": 0.5, "loss": 1.0, "perplexity": math.exp(1), "token_accuracy": 0.8, "rows": 100},
     "gain": {"exact_match": 0.25, "loss": 1.0, "perplexity": math.exp(2) - math.exp(1)},
     "intervals": {
         "exact_match": {
@@ -38,6 +39,7 @@ SCORES: dict[str, Any] = {
             "gain": {"low": 0.15, "high": 0.35},
         },
         "loss": {"tuned": {"low": 0.8, "high": 1.2}, "gain": {"low": 0.5, "high": 1.5}},
+        "token_accuracy": {"tuned": {"low": 0.9, "high": 1.0}},
     },
 }
 """A model that got better, on the held-out rows."""
@@ -51,6 +53,9 @@ def scores(**parts: Any) -> dict[str, Any]:
             found[side][part] = {name: {"loss": values[index]} for name, values in named.items()}
         found["gain"][part] = {name: {"loss": values[0] - values[1]} for name, values in named.items()}
     return found
+
+
+SIDES = ("base", "tuned")
 
 
 def judged(wanted: dict[str, Any], found: dict[str, Any] | None = None, **data: Any) -> list[Verdict]:
@@ -80,6 +85,8 @@ def judged(wanted: dict[str, Any], found: dict[str, Any] | None = None, **data: 
         ("loss", {"max_ratio": 0.7, "sure": True}, 0.5, False, 0.05),
         ("perplexity", {"max_ratio": 0.6, "sure": True}, math.exp(-1), False, math.exp(-0.5) - 0.6),
         ("perplexity", {"max_ratio": 0.61, "sure": True}, math.exp(-1), True, None),
+        ("token_accuracy", {"min": 0.85, "sure": True}, 0.8, False, 0.05),  # an interval need not hold the score
+        ("token_accuracy", {"max": 0.85, "sure": True}, 0.8, False, 0.15),
     ],
 )
 def test_each_limit(metric: str, limits: dict[str, Any], found: float, passed: bool, missed_by: float | None) -> None:
@@ -119,7 +126,9 @@ def test_sets_groups_and_benchmarks() -> None:
 def test_the_only_source_is_all_rows_and_another_one_is_not() -> None:
     wanted = {"mine": {"loss": {"max": 3}}}
     assert judged(wanted, sources={"mine": {}})[0].found == 1.0
-    assert judged(wanted, sources={"mine": {}, "other": {}})[0].found is None
+    both: dict[str, Any] = {"mine": {}, "other": {"held_out": 0}}
+    assert judged(wanted, sources=both)[0].found is None
+    assert judged(wanted, scores(by={"mine": (2.0, 1.5)}), sources=both)[0].found == 1.5
 
 
 @pytest.mark.parametrize(
@@ -138,6 +147,40 @@ def test_what_was_not_measured_has_not_passed(limits: dict[str, Any], found: dic
     assert str(verdict) == says
     with pytest.raises(GateFailed, match=r"^evaluate\.gates: exact_match"):
         gates.require([verdict])
+
+
+def test_what_was_measured_instead_is_named() -> None:
+    found = {side: {"benchmarks": {"gsm8k": {"acc_a": 0.5, "acc_b": 0.6, "acc_a_stderr": 0.1}}} for side in SIDES}
+    verdicts = judged({"benchmarks": {"gsm8k": {"acc": {"min": 0.3}}}}, found)
+    assert verdicts[0].measured == ("acc_a", "acc_b")
+    with pytest.raises(GateFailed, match="benchmarks.gsm8k.acc was not measured") as caught:
+        gates.require(verdicts)
+    assert "measured there: acc_a, acc_b" in caught.value.hint
+    assert "train it better" not in caught.value.hint
+    with pytest.raises(GateFailed, match="has no interval") as caught:
+        gates.require(judged({"exact_match": {"min": 0.1, "sure": True}}, {"tuned": {"exact_match": 1.0}}))
+    assert "hold out more rows" in caught.value.hint
+    assert "train it better" not in caught.value.hint
+
+
+def test_what_the_base_has_no_score_of_stops_before_the_training() -> None:
+    config = Config()
+    config.evaluate.gates = {"loss": {"max": 1}, "exact_match": {"min": 0.5}, "general": {"loss": {"max": 1}}}
+    base = {"loss": math.inf, "perplexity": 3.0, "rows": 4, "sets": {"general": {"loss": 2.0}}}
+    with pytest.raises(UserError, match=r"^evaluate\.gates\.exact_match was not measured$") as caught:
+        gates.require_measured(config, base)
+    assert caught.value.hint == "measured there: perplexity"
+    gates.require_measured(config, base | {"exact_match": 0.0})
+    with pytest.raises(UserErrors, match=r"general\.loss was not measured"):
+        gates.require_measured(config, base | {"sets": {}})
+
+
+def test_the_gain_of_a_benchmark_is_the_one_that_was_told() -> None:
+    found = scores(benchmarks={"task": (3.0, 2.0)})
+    found["gain"]["benchmarks"]["task"]["loss"] = -1.0  # by the harness more is better
+    assert judged({"benchmarks": {"task": {"loss": {"min_gain": 0}}}}, found)[0].missed_by == 1.0
+    del found["gain"]["benchmarks"]["task"]["loss"]
+    assert judged({"benchmarks": {"task": {"loss": {"min_gain": 0}}}}, found)[0].found is None
 
 
 def test_a_ratio_to_a_base_of_nothing() -> None:
@@ -198,6 +241,8 @@ def test_the_table() -> None:
         "  loss          max    1.5           1      0.8 to 1.2     passed",
         "  general.loss  max    1             -      -              not measured",
     ]
+    table = screen.verdicts(judged({"loss": {"max": 1.5, "sure": True}}, {"tuned": {"loss": 1.0}}))
+    assert table.splitlines()[1] == "  loss  max    1.5 for sure  1      -              no interval"
 
 
 def test_the_list_of_models_tells_which_is_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,6 +286,16 @@ def refused(*words: str) -> str:
         (["exact_match: {min: 0.6, max: 0.5}"], ["min 0.6 is more than max 0.5"]),
         (["exact_match: {min: 60}"], ["exact_match is a share", "did you mean 0.6?"]),
         (["exact_match: {min_gain: 5}"], ["exact_match is a share", "did you mean 0.05?"]),
+        (["exact_match: {min: -1}"], ["exact_match.min=-1: every model passes", "from 0 to 1"]),
+        (["exact_match: {min: 200}"], ["exact_match.min=200: no model passes"]),
+        (["exact_match: {min_gain: -2}"], ["min_gain=-2: every model passes"]),
+        (["bleu: {min: 200}", "evaluate.metrics=[bleu]"], ["bleu.min=200: no model passes", "from 0 to 100"]),
+        (["bleu: {max: 101}", "evaluate.metrics=[bleu]"], ["bleu.max=101: every model passes"]),
+        (["loss: {max: -1}"], ["loss.max=-1: no model passes", "never below 0"]),
+        (
+            ["b: {loss: {max: 2}}", TWO, "data.sources.b.held_out=0"],
+            ["evaluate.gates.b.loss: no row of b is held out", "data.sources.b.held_out"],
+        ),
         (["exact_match: {}"], ["no limit is set", "min_gain"]),
         (["exact_match: {sure: true}"], ["no limit is set"]),
         (["exact_match: {min: 0.1, sure: yes}"], ["sure: 'yes' is neither true nor false"]),
@@ -263,7 +318,6 @@ def refused(*words: str) -> str:
             ["benchmarks: {gsm8k: {acc: {min: 0.1, sure: true}}}", "evaluate.benchmarks=[gsm8k]"],
             ["benchmarks have no interval"],
         ),
-        (["exact_match: {min: 0.1}", "data.held_out=0"], ["needs held-out rows", "data.held_out"]),
     ],
 )
 def test_mistakes_are_told_with_the_way_out(words: list[str], says: list[str]) -> None:
@@ -303,7 +357,7 @@ def test_a_recipe_is_told_with_file_and_line(tmp_path: Path) -> None:
         (["evaluate.gates.exact_match.min=0.6"], {"exact_match": {"min": 0.6}}),
         (
             ["evaluate.gates.exact_match.min=0.6", "evaluate.gates.loss.max=2", "~evaluate.gates.exact_match"],
-            {"loss": {"max": 2}},
+            {"loss": {"min_gain": 0, "max": 2}},
         ),
         (
             [SETS, "evaluate.gates.general.perplexity.max_ratio=1.02"],
@@ -312,27 +366,41 @@ def test_a_recipe_is_told_with_file_and_line(tmp_path: Path) -> None:
     ],
 )
 def test_gates_are_composed_from_the_command_line(words: list[str], expected: dict[str, Any]) -> None:
-    assert load("recipe=quickstart", "hardware=cpu", *words).config.evaluate.gates == expected
+    recipes_own = {"loss": {"min_gain": 0}}
+    assert load("recipe=quickstart", "hardware=cpu", *words).config.evaluate.gates == recipes_own | expected
+
+
+def test_a_list_is_no_gate_and_no_set() -> None:
+    assert "evaluate.gates is a mapping, such as {exact_match: {min: 0.6}}" in refused("evaluate.gates=[exact_match]")
+    assert "evaluate.sets is a mapping, such as {NAME: {path: my.jsonl}}" in refused("evaluate.sets=[a]")
+    assert "Config" not in refused("evaluate.sets=[a]", "evaluate.gates=loss", "data.sources=[a]")
 
 
 def test_gates_of_a_recipe_are_changed_and_removed(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
-    text = "defaults: [quickstart, _self_]\nevaluate:\n  gates:\n    exact_match: {min: 0.5}\n    loss: {max: 3}\n"
+    text = (
+        "defaults: [quickstart, _self_]\nevaluate:\n  gates:\n    exact_match: {min: 0.5}\n    perplexity: {max: 3}\n"
+    )
     (tmp_path / "recipes" / "strict.yaml").write_text(text)
     words = ("recipe=strict", "hardware=cpu")
-    assert load(*words).config.evaluate.gates == {"exact_match": {"min": 0.5}, "loss": {"max": 3}}
-    changed = load(*words, "evaluate.gates.exact_match.min=0.7", "~evaluate.gates.loss")
-    assert changed.config.evaluate.gates == {"exact_match": {"min": 0.7}}
+    of_quickstart = {"loss": {"min_gain": 0}}
+    both = {"exact_match": {"min": 0.5}, "perplexity": {"max": 3}}
+    assert load(*words).config.evaluate.gates == of_quickstart | both
+    changed = load(*words, "evaluate.gates.exact_match.min=0.7", "~evaluate.gates.perplexity")
+    assert changed.config.evaluate.gates == of_quickstart | {"exact_match": {"min": 0.7}}
 
 
 def test_the_plan_names_gates_and_what_is_doubtful(tmp_path: Path) -> None:
     words = ("recipe=quickstart", "hardware=cpu", "tracking=none", f"output_dir={tmp_path}", SETS)
     shown = str(plan(load(*words, "evaluate.gates={exact_match: {min: 0.6, sure: true}, loss: {min: 0.5}}")))
-    assert "gates: exact_match min 0.6 for sure, loss min 0.5" in shown
+    assert "gates: loss min_gain 0 min 0.5, exact_match min 0.6 for sure" in shown
     assert "also scored: general up to 5 rows" in shown
     assert "evaluate.gates.loss.min stops a model that is too good" in shown
     shown = str(plan(load(*words, "stage=train", "evaluate.gates.exact_match.min=0.6")))
     assert "evaluate.gates without effect: stage=train ends before" in shown
+    assert "without effect" not in str(plan(load(*words, "stage=train"))), "those of the recipe are for later"
+    shown = str(plan(load(*words, "evaluate.metrics=[bleu]", "evaluate.gates.bleu.min=0.6")))
+    assert "bleu goes up to 100" in shown
 
 
 def test_gates_are_in_no_fingerprint(tmp_path: Path) -> None:
@@ -354,4 +422,5 @@ def test_a_verdict_is_what_reports_read() -> None:
         "missed_by": pytest.approx(0.1),
         "interval": (0.4, 0.6),
         "sure": False,
+        "measured": (),
     }

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sft_runner.evaluation import intervals, statistics
-from sft_runner.evaluation.metric import Metric, metrics_of
+from sft_runner.evaluation import intervals
+from sft_runner.evaluation.metrics import statistics
+from sft_runner.evaluation.metrics.metric import Metric, mean, metrics_of
 
 EXACT = metrics_of(["exact_match"])
 
@@ -58,6 +59,19 @@ def test_ninety_five_of_a_hundred_hold_the_truth(rows: int, monkeypatch: pytest.
         assert 0.95 - margin <= hits / count <= 0.95 + margin, (name, hits / count)
 
 
+@pytest.mark.parametrize(("rows", "least"), [(intervals.LEAST, 0.87), (8, 0.9)])
+def test_intervals_of_few_rows_hold_the_truth_too(rows: int, least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, with as few rows as have an interval: of a gain that is normal, and of one with a long tail."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 1000)
+    random, ones = np.random.default_rng(7), np.ones(rows)
+    count, held = 400, [0, 0]
+    for _ in range(count):
+        for which, gained in enumerate((random.standard_normal(rows), random.gamma(4.0, 0.25, rows) - 1)):
+            found = intervals.paired(losses(gained, ones), losses(0 * gained, ones), [])
+            held[which] += holds(ends(found, "loss", "gain"), 0)
+    assert all(least <= hits / count <= 0.98 for hits in held), held
+
+
 def test_a_small_case_by_a_loop_of_its_own() -> None:
     random = np.random.default_rng(3)
     nats, tokens = random.gamma(9, 2, 12), random.integers(5, 20, 12)
@@ -98,7 +112,6 @@ def test_few_rows_are_cut_further_out() -> None:
         expected = norm.cdf(-t.ppf(0.975, rows - 1) * math.sqrt(rows / (rows - 1)))
         assert intervals.tail(rows) == pytest.approx(expected, rel=0.05)
     assert intervals.tail(100_000) == pytest.approx(0.025, rel=1e-3)
-    assert 0 <= intervals.tail(2) < 1e-6
 
 
 def test_pairing_narrows_the_interval_of_the_gain() -> None:
@@ -117,9 +130,11 @@ def test_pairing_narrows_the_interval_of_the_gain() -> None:
     assert width(alike, "tuned") == pytest.approx(width(apart, "tuned"), rel=0.1)
 
 
-def test_one_row_has_no_interval() -> None:
-    one = losses(np.array([3.0]), np.array([2]))
-    assert intervals.paired(one, one, []) == {}
+def test_few_rows_have_no_interval() -> None:
+    for rows in range(1, intervals.LEAST + 1):
+        nats = np.arange(1.0, rows + 1)
+        found = intervals.paired(losses(nats, np.ones(rows)), losses(nats / 2, np.ones(rows)), [])
+        assert bool(found) is (rows == intervals.LEAST)
     none = {"exact_match": np.full((5, 2), np.nan)}
     assert intervals.paired(none, none, EXACT) == {}
     assert intervals.paired({}, {}, []) == {}
@@ -150,6 +165,16 @@ def test_where_all_rows_are_right_the_interval_is_the_exact_one() -> None:
     tokens = np.full(20, 4)
     constant = intervals.paired(losses(2.0 * tokens, tokens), losses(1.0 * tokens, tokens), [])
     assert constant == {}  # nothing varies, and a loss has no bound that would say how much it might
+
+
+def test_a_users_metric_that_is_right_or_wrong_has_the_exact_interval_too() -> None:
+    """Its name does not say so; the rows do, where both values are there."""
+    own = [mean("polite", lambda answer, expected: None)]
+    wrong, all_right = ({"polite": right(values)["exact_match"]} for values in (np.zeros(20), np.ones(20)))
+    found = intervals.paired(wrong, all_right, own)
+    assert found["polite"] == intervals.paired(right(np.zeros(20)), right(np.ones(20)), EXACT)["exact_match"]
+    assert intervals.paired(wrong, wrong, own) == {}  # an error may be 0 in each row and 7 in the next
+    assert intervals.paired(wrong, {"polite": 2 * all_right["polite"]}, own) == {}
 
 
 def test_groups_have_intervals_of_their_own() -> None:

@@ -16,9 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from random_models import random_model, write_adapter, write_model
+from merges import write_trained
+from random_models import Reports, random_model, tokenizer, write_adapter, write_model, write_prepared
+from sft_runner.config.schema import Config, Model, Quantization
 from sft_runner.errors import MachineError, SftError, StageFailed, UserError
-from sft_runner.merging import loading, stream
+from sft_runner.merging import loading, proof, stream, whole
+from sft_runner.stages.merge import Merge
 
 pytestmark = [
     # PEFT 0.21 asks transformers 5.23 for a property that has a new name
@@ -31,6 +34,7 @@ ADAPTER = "adapter_model.safetensors"
 def base(tmp_path: Path) -> Path:
     """A model in several files."""
     random_model().save_pretrained(tmp_path / "base", max_shard_size="20KB")
+    tokenizer().save_pretrained(tmp_path / "base")
     return tmp_path / "base"
 
 
@@ -62,10 +66,33 @@ def change_adapter(adapter: Path, change: Callable[[dict[str, torch.Tensor]], No
 
 
 def failure(base: Path, adapter: Path, tmp_path: Path) -> SftError:
+    """What the merge by itself says; the whole stage, which does much before it, must blame the same file."""
     with pytest.raises(SftError) as raised:
         stream.merge(base, adapter, tmp_path / "out")
     assert raised.value.hint
+    with pytest.raises(SftError) as staged:
+        through_the_stage(base, adapter, tmp_path)
+    assert staged.value.hint
+    assert staged.value.exit_code == raised.value.exit_code
+    for path in (*base.iterdir(), *adapter.iterdir()):
+        assert (str(path) in raised.value.message) <= (str(path) in staged.value.message)
     return raised.value
+
+
+def through_the_stage(base: Path, adapter: Path, tmp_path: Path) -> Any:
+    write_prepared(tmp_path / "prepare", 3)
+    target = tmp_path / "merge"
+    target.mkdir()
+    try:
+        inputs = {"prepare": tmp_path / "prepare", "train": adapter.parent}
+        config = Config(model=Model(name=str(base)), quantization=Quantization(bits="none"))
+        return Merge().execute(config, inputs, target, Reports())
+    finally:
+        shutil.rmtree(target)
+
+
+def change_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 # --- the base -------------------------------------------------------------------------------------------------------
@@ -112,6 +139,29 @@ def test_a_file_whose_tensors_overlap(tmp_path: Path, base: Path, adapter: Path)
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data[length:])
     assert f"{path} is no safetensors file, or damaged" in failure(base, adapter, tmp_path).message
+
+
+@pytest.mark.parametrize("wrong", ["a tensor that ends too late", "bytes behind the last"])
+def test_a_file_whose_size_is_not_that_of_its_tensors(tmp_path: Path, base: Path, adapter: Path, wrong: str) -> None:
+    path = min(base.glob("*.safetensors"))
+    data = path.read_bytes()
+    if wrong == "bytes behind the last":
+        path.write_bytes(data + b"00")
+    else:
+        length = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:length])
+        header[max(header.keys() - {"__metadata__"}, key=lambda name: header[name]["data_offsets"])]["data_offsets"][1] += 8
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data[length:])
+    assert f"{path} is no safetensors file, or damaged" in failure(base, adapter, tmp_path).message
+
+
+@pytest.mark.parametrize("text", [None, "{"])
+def test_a_base_without_settings(tmp_path: Path, base: Path, adapter: Path, text: str | None) -> None:
+    (base / "config.json").unlink()
+    if text is not None:
+        (base / "config.json").write_text(text)
+    assert "config.json" in failure(base, adapter, tmp_path).message
 
 
 def test_an_index_that_is_wrong(tmp_path: Path, base: Path, adapter: Path) -> None:
@@ -172,7 +222,9 @@ def test_an_adapter_of_another_family(tmp_path: Path, base: Path, adapter: Path)
 def test_an_adapter_that_lost_a_tensor(tmp_path: Path, base: Path, adapter: Path) -> None:
     lost = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
     change_adapter(adapter, lambda tensors: tensors.__delitem__(lost))
-    assert f"{adapter / ADAPTER} has no {lost}" in failure(base, adapter, tmp_path).message
+    error = failure(base, adapter, tmp_path)
+    assert str(adapter / ADAPTER) in error.message
+    assert f"it lacks {lost}" in error.message
     with pytest.raises(StageFailed, match="missing adapter keys"):
         loading.load_adapted(base, adapter)
 
@@ -182,24 +234,69 @@ def test_an_adapter_that_is_cut_off(tmp_path: Path, base: Path, adapter: Path) -
     assert f"{adapter / ADAPTER} cannot be read" in failure(base, adapter, tmp_path).message
 
 
+@pytest.mark.parametrize("lost", [ADAPTER, "adapter_config.json"])
+@pytest.mark.parametrize("text", [None, "", "{"])
+def test_an_adapter_without_a_file(tmp_path: Path, base: Path, adapter: Path, lost: str, text: str | None) -> None:
+    (adapter / lost).unlink()
+    if text is not None:
+        (adapter / lost).write_text(text)
+    error = failure(base, adapter, tmp_path)
+    assert str(adapter / lost) in error.message
+    assert "force=[train]" in error.hint
+
+
 @pytest.mark.parametrize(
-    ("dtype", "value"),
+    ("settings", "why"),
     [
-        (torch.float32, float("nan")),
-        (torch.float32, float("inf")),
-        (torch.bfloat16, float("nan")),
-        (torch.bfloat16, float("inf")),
-        (torch.float16, 1e6),  # more than float16 holds
+        ({"r": 0}, "`r` should be a positive integer"),
+        ({"lora_bias": True}, "the base layer has no bias"),
+        ({"alora_invocation_tokens": [1, 2]}, "aLoRA does not support"),
+        ({"layer_replication": [[0, 2], [0, 1]]}, "layer_replication"),
+        ({"peft_type": "FOO"}, "FOO"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_values_that_are_not_finite(tmp_path: Path, dtype: torch.dtype, value: float) -> None:
+# PEFT says these of the biases of `lora_bias`
+@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed", "ignore:.*LoRA tensor.s. have invalid shape")
+def test_what_peft_refuses(tmp_path: Path, base: Path, settings: dict[str, Any], why: str) -> None:
+    kept = {"lora_bias": True} if "lora_bias" in settings else {}
+    adapter = write_adapter(tmp_path / "train", base, **kept) / "adapter"
+    change_json(adapter / "adapter_config.json", **settings)
+    error = failure(base, adapter, tmp_path)
+    assert error.message.startswith("PEFT cannot merge this adapter: ")
+    assert why in error.message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_adapter_that_is_not_finite(tmp_path: Path, base: Path, adapter: Path, value: float) -> None:
+    broken = "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
+    change_adapter(adapter, lambda tensors: tensors[broken][3, 2:3].fill_(value) and None)
+    error = failure(base, adapter, tmp_path)
+    assert f"not finite: {broken} in {adapter / ADAPTER}" in error.message
+    assert "train.learning_rate" in error.hint
+
+
+@pytest.mark.parametrize("kind", [{}, {"use_dora": True}, {"trainable_token_indices": [3, 7]}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_base_that_is_not_finite(tmp_path: Path, dtype: torch.dtype, kind: dict[str, Any]) -> None:
     base = write_model(tmp_path / "base", dtype=dtype)
+    adapter = write_adapter(tmp_path / "train", base, **kind) / "adapter"
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 4] = float("inf")
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    error = failure(base, adapter, tmp_path)
+    assert f"model.layers.1.mlp.down_proj.weight in {base} has values that are no numbers" in error.message
+    assert "learning_rate" not in error.hint
+
+
+def test_sums_that_are_not_finite(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", dtype=torch.float16)
     adapter = write_adapter(tmp_path / "train", base) / "adapter"
     broken = "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
-    change_adapter(adapter, lambda tensors: tensors.update({broken: torch.full((32, 4), value)}))
-    error = failure(base, adapter, tmp_path)
-    assert "not finite: model.layers.1.mlp.down_proj.weight" in error.message
-    assert "train.learning_rate" in error.hint
+    change_adapter(adapter, lambda tensors: tensors.update({broken: torch.full((32, 4), 1e6)}))  # float16 ends at 65,504
+    with pytest.raises(StageFailed, match=r"not finite: model\.layers\.1\.mlp\.down_proj\.weight") as raised:
+        stream.merge(base, adapter, tmp_path / "out")
+    assert "train.learning_rate" in raised.value.hint
 
 
 def test_an_adapter_that_leaves_no_trace(tmp_path: Path) -> None:
@@ -223,11 +320,41 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up(small_disk: Path, base: Path, adapter: Path) -> None:
+@pytest.mark.parametrize("kind", [{}, {"trainable_token_indices": [3, 7]}], ids=["stream", "peft"])
+def test_a_disk_that_fills_up(small_disk: Path, tmp_path: Path, base: Path, kind: dict[str, Any]) -> None:
+    adapter = write_adapter(tmp_path / "train", base, **kind) / "adapter"
     with pytest.raises(MachineError, match="no space left on the disk") as raised:
         stream.merge(base, adapter, small_disk / "model")
     assert "output_dir" in raised.value.hint
     assert not list(small_disk.iterdir())
+
+
+def test_a_disk_that_fills_up_while_a_trained_model_is_carried_over(small_disk: Path, tmp_path: Path, base: Path) -> None:
+    write_trained(tmp_path / "train", base)
+    with pytest.raises(MachineError, match="no space left on the disk"):
+        whole.carry(tmp_path / "train/model", base, small_disk / "model")
+    assert not list(small_disk.iterdir())
+
+
+def test_logits_that_find_no_room(small_disk: Path, tmp_path: Path, base: Path) -> None:
+    write_prepared(tmp_path / "prepare", 30)
+    with pytest.raises(MachineError, match="no space left on the disk"):
+        proof.keep(random_model(), tmp_path / "prepare", small_disk, torch.float32)
+
+
+def test_a_model_that_is_larger_than_the_memory(
+    tmp_path: Path, base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "machine", lambda: 10_000)
+    with pytest.raises(MachineError, match=rf"the whole model, whose weights are .* GB in {base}, and 0\.0 GB") as raised:
+        through_the_stage(base, adapter, tmp_path)
+    assert "output_dir" in raised.value.hint
+
+
+def test_a_place_that_is_taken(tmp_path: Path, base: Path, adapter: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UserError, match="taken is there already"):
+        stream.merge(base, adapter, tmp_path / "taken")
 
 
 LIMITED = """

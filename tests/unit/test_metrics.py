@@ -1,6 +1,7 @@
 """What each metric of answers says of single answers, and of rows for which it means nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from sft_runner.errors import StageFailed, UnknownName, UserError
-from sft_runner.evaluation import json_value, names, number, statistics
-from sft_runner.evaluation.metric import metrics_of
+from sft_runner.evaluation import names
+from sft_runner.evaluation.metrics import json_value, number, statistics
+from sft_runner.evaluation.metrics.metric import metrics_of
 
 
 def score(name: str, answer: str, expected: str, pattern: str | None = None) -> float | None:
@@ -43,7 +45,6 @@ def score(name: str, answer: str, expected: str, pattern: str | None = None) -> 
         ("#### Step 3: that is 42 in all", "42"),
         ("first 7\n#### 1,234\nthen 9", "1234"),
         ("#### 3\n#### $18", "18"),
-        ("<think>5</think>it is 6", "6"),
         ("9" * 6000, "9" * 6000),
     ],
 )
@@ -71,6 +72,47 @@ def test_a_pattern_finds_the_same_in_both() -> None:
         metrics_of(["pattern"])
 
 
+THINKING = [
+    ("<think>4, or 5?</think>5", "5", 1),
+    ("\n<think>4</think>\n\n5", "<think>so</think>\n\n5", 1),
+    ("4? </think>5", "so</think>5", 1),  # the prompt has begun the thoughts
+    ("<think>a</think><think>b</think>5", "5", 1),
+    ("<think>It must be 5", "5", 0),  # cut off
+    ("It must be 5", "so</think>5", 0),
+    ("<think>\n\n5", "so</think>5", 0),
+    ("5", "<think>so</think>5", 1),
+    ("<think>5</think>", "5", 0),
+    ("Say <think> 5", "Say <think> 5", 1),
+    ("<think>5</think>", "<think>5</think>", 1),  # nothing but thoughts is expected
+    ("<think>4", "<think>5</think>", 0),
+    ("", "<think>5</think>", 0),
+]
+
+
+@pytest.mark.parametrize("name", ["exact_match", "number", "pattern", "rouge1", "bleu", "chrf"])
+@pytest.mark.parametrize(("answer", "expected", "right"), THINKING)
+def test_no_metric_reads_what_is_thought(name: str, answer: str, expected: str, right: float) -> None:
+    found = score(name, answer, expected, r"\d")
+    assert found is not None
+    assert (found in (1, pytest.approx(100))) is bool(right)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("json_equal", '{"a": 1}'),
+        ("tool_arguments", '<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>'),
+        ("code_parses", "print(1)"),
+    ],
+)
+def test_what_is_thought_has_no_json_no_call_and_no_code(name: str, said: str) -> None:
+    other = {"json_equal": "{}", "tool_arguments": said.replace("1", "2"), "code_parses": "x = = 1"}[name]
+    assert score(name, f"<think>{other}</think>{said}", f"<think>{other}</think>{said}") == 1
+    assert score(name, f"<think>{said}</think>{other}", said) == 0
+    assert score(name, f"<think>\n{said}", said) == 0
+    assert score(name, said, f"<think>{said}</think>Sorry.") is None
+
+
 @pytest.mark.parametrize(
     ("answer", "valid", "equal"),
     [
@@ -89,6 +131,10 @@ def test_a_pattern_finds_the_same_in_both() -> None:
         ("42", 0, 0),
         ("", 0, 0),
         ("[" * 100_000, 0, 0),
+        ('Here it is:\r\n```json\r\n{"b": [1, 2.5],\r\n"a": null}\r\n```\r\nDone.', 1, 1),
+        ('```json\n{"b": [1, 2.5], "a": null}\n````\nDone.', 1, 1),
+        ('~~~json\n{"b": [1, 2.5], "a": null}\n~~~~ \nDone.', 1, 1),
+        ('````json\n{"b": [1, 2.5], "a": null}\n```\nDone.', 0, 0),
         ('{"a": 1e99999999999999999999}', 0, 0),
     ],
 )
@@ -110,6 +156,15 @@ def test_json_values_are_not_taken_for_each_other() -> None:
     assert not json_value.same([], {})
     assert not json_value.same("1", 1)
     assert json_value.same({"a": [{"b": 1}]}, {"a": [{"b": 1.0}]})
+    assert not json_value.same({"a": [{"b": 1}]}, {"a": [{"c": 1}]})
+    assert not json_value.same([1, [2, 3]], [1, [2]])
+    assert not json_value.same([[1]], [1])
+
+
+def test_json_may_be_deep() -> None:
+    deep, other = "[" * 900 + "]" * 900, "[" * 900 + "1" + "]" * 900
+    assert score("json_equal", deep, deep) == 1
+    assert score("json_equal", other, deep) == 0
 
 
 @pytest.mark.parametrize(
@@ -117,6 +172,9 @@ def test_json_values_are_not_taken_for_each_other() -> None:
     [
         ("def f(x):\n    return x + 1\n", 1),
         ("Sure:\n```python\nx = 1\n```\nand\n```py\ny = 2\n```", 1),
+        ("Sure:\r\n```python\r\nif x:\r\n    y = 1\r\n```\r\nThat is it.", 1),
+        ("```python\nx = 1\n`````\nThat is it.", 1),
+        ("```python\nx = 1\n~~~\nThat is it.", 0),
         ("```\nx = 1\n```", 1),
         ("    x = 1\n    y = 2", 1),  # a part of a function
         ("s = '\\d'", 1),  # an escape that Python warns of
@@ -165,6 +223,63 @@ def test_bleu_is_of_all_rows_together() -> None:
     assert together != pytest.approx(sum(row or 0 for row in rows) / 3, abs=1)
 
 
+def test_scores_of_many_rows_by_code_of_others() -> None:
+    """JSON, patterns, calls and code of 60 rows, a part of the answers right, wrong, or none of it at all, beside
+    `json.loads`, `re` and `compile`."""
+
+    def loaded(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return None
+
+    def compiles(text: str) -> bool:
+        try:
+            return bool(compile(text, "", "exec"))
+        except SyntaxError:
+            return False
+
+    def call(number: int, name: str = "add") -> str:
+        return json.dumps({"name": name, "arguments": {"x": number, "unit": "€"}})
+
+    def inside(text: str) -> Any:
+        return loaded(text.removeprefix("<tool_call>").removesuffix("</tool_call>")) or {}
+
+    numbers = range(60)
+    records = [json.dumps({"n": number, "of": [number / 4, None]}) for number in numbers]
+    answers = [
+        json.dumps({"of": [number / 4, None], "n": number + (number % 3 == 1)})[: -1 if number % 5 == 2 else None]
+        for number in numbers
+    ]
+    values = list(zip(answers, records, strict=True))
+    pairs = [(loaded(answer), loaded(record)) for answer, record in values]
+    assert whole("json_valid", values) == sum(one is not None for one, _ in pairs) / 60 == 48 / 60
+    assert whole("json_equal", values) == sum(one == other for one, other in pairs) / 60 == 32 / 60
+
+    said = r"Answer: (\d+)"
+    texts = [("Answer:" if number % 4 == 1 else "So. Answer: ") + str(number // 2 * 2) for number in numbers]
+    rows = [(text, f"Answer: {number}") for number, text in zip(numbers, texts, strict=True)]
+    theirs = [re.findall(said, answer)[:1] == re.findall(said, wanted)[:1] for answer, wanted in rows]
+    assert whole("pattern", rows, said) == sum(theirs) / 60 == 0.5
+
+    calls = [
+        (f"<tool_call>{call(number % 50, 'add' if number % 6 else 'sub')}</tool_call>", call(number))
+        for number in numbers
+    ]
+    both = [(inside(answer), inside(wanted)) for answer, wanted in calls]
+    assert whole("tool_name", calls) == sum(one["name"] == other["name"] for one, other in both) / 60 == 50 / 60
+    assert whole("tool_arguments", calls) == sum(one == other for one, other in both) / 60 == 41 / 60
+
+    code = [(f"def f(x):\n    return x {'+' if number % 7 else '+/'} {number}\n", "f(1)") for number in numbers]
+    assert whole("code_parses", code) == sum(compiles(answer) for answer, _ in code) / 60 == 51 / 60
+
+
+def whole(name: str, pairs: list[tuple[str, str]], pattern: str | None = None) -> float:
+    """A metric of all rows together."""
+    (metric,) = metrics_of([name], pattern)
+    return statistics.scores({name: statistics.of_answers(metric, pairs)}, [metric])[name]
+
+
 def test_rows_that_do_not_count_change_nothing() -> None:
     (metric,) = metrics_of(["number"])
     pairs = [("1", "1"), ("1", "no number"), None, ("2", "3")]
@@ -199,7 +314,7 @@ def test_every_metric_says_what_it_is() -> None:
 
 def test_packages_are_imported_only_where_they_are_asked_for() -> None:
     program = (
-        "import sys; from sft_runner.evaluation.metric import metrics_of;"
+        "import sys; from sft_runner.evaluation.metrics.metric import metrics_of;"
         "metrics_of(['exact_match', 'number', 'json_equal', 'tool_name', 'code_parses']);"
         "heavy = [n for n in ('sacrebleu', 'rouge_score', 'nltk', 'torch', 'numpy') if n in sys.modules];"
         "assert not heavy, heavy"
@@ -215,6 +330,9 @@ def length_error(answer: str, expected: str) -> float:
     return abs(len(answer) - len(expected))
 
 length_error.lower_is_better = True
+
+def longer(answer, expected):
+    return len(answer)
 
 def some(answer, expected):
     return None if not expected else True
@@ -236,7 +354,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     info = tmp_path / "my_metrics-1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-metrics\nVersion: 1.2\n")
-    points = {name: f"my_metrics:{name}" for name in ("length_error", "some", "broken", "endless", "text")}
+    points = {name: f"my_metrics:{name}" for name in ("length_error", "longer", "some", "broken", "endless", "text")}
     points |= {"missing": "my_metrics_that_are_not_there:f", "exact_match": "my_metrics:broken"}
     lines = "".join(f"{name} = {value}\n" for name, value in points.items())
     (info / "entry_points.txt").write_text(f"[{names.GROUP}]\n{lines}")
@@ -253,6 +371,7 @@ def test_a_metric_of_an_installed_package(own: None) -> None:
     assert not names.is_share("length_error")
     found = names.find("length_error")
     assert (found.help, found.source) == ("By how many characters the length differs.", "my-metrics 1.2")
+    assert score("longer", "<think>four</think>ab", "x") == 2  # it sees what is said, as ours do
     assert score("some", "x", "y") == 1
     assert score("some", "x", "") is None
     assert score("exact_match", "x", "x") == 1  # a built-in name is ours

@@ -1,12 +1,13 @@
 """Calls of tools are found as the chat templates of real families write them."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from families import CALL, FAMILIES, WEATHER, tokenizer, write
-from sft_runner.evaluation.tool_call import Call, calls, calls_equal, names_equal
+from sft_runner.evaluation.metrics.tool_call import Call, calls, calls_equal, names_equal
 
 WRITERS = ("llama-3.1", "mistral-v0.3", "qwen-2.5", "qwen-3", "granite-like", "gpt-oss", "glm-4.5", "lfm-2", "qwen-3.5")
 """Families whose templates write calls."""
@@ -72,7 +73,9 @@ def test_nested_arguments(name: str, tmp_path: Path) -> None:
         '{"tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]}',
         'Action: ```json\n[{"tool_name": "f", "parameters": {"x": 1}}]\n```',
         "[f(x=1)]",
-        "<think>{}</think>[f(x=1)]",
+        'f{"x": 1}',
+        'f[ARGS]{"x": 1}',
+        '[TOOL_CALLS] f[CALL_ID]abcd12345[ARGS] {"x": 1}',
     ],
 )
 def test_other_ways_to_write_the_same_call(text: str) -> None:
@@ -95,7 +98,12 @@ def test_other_ways_to_write_the_same_call(text: str) -> None:
         ('{"name": "f", "arguments": {"x": 1}', False, False),
         ("", False, False),
         ('{"a":' * 5000, False, False),
+        ("[" * 2500 + "]" * 2500, False, False),
+        ("[" * 900 + "]" * 900, False, False),
+        ('{"tool_calls":' * 900 + "1" + "}" * 900, False, False),
         ("[f(1)]", False, False),
+        ('f {"x": 1}', False, False),
+        ('to f{"x": 1}', False, False),
         ("[f(x=open('/etc/passwd'))]", False, False),
     ],
 )
@@ -116,6 +124,35 @@ def test_a_call_without_arguments() -> None:
     assert calls_equal('{"name": "clock", "arguments": {}}', expected) is True
     assert calls_equal("<tool_call>clock</tool_call>", expected) is True
     assert calls_equal("[clock()]", expected) is True
+
+
+def test_several_calls_behind_their_names() -> None:
+    """As Mistral's templates write them since v11, with their special tokens and without."""
+    wanted = [Call("get_weather", {"city": "Rome"}), Call("clock", {})]
+    assert calls('[TOOL_CALLS]get_weather[ARGS]{"city": "Rome"}[TOOL_CALLS]clock[ARGS]{}') == wanted
+    assert calls('get_weather{"city": "Rome"}clock{}') == wanted
+    assert calls('get_weather{"city": {"name": "Rome", "input": 1}}') == [
+        Call("get_weather", {"city": {"name": "Rome", "input": 1}})
+    ]
+
+
+def test_calls_in_a_list_keep_their_order() -> None:
+    names = [f"f{number}" for number in range(5)]
+    text = ", ".join(f'[{{"name": "{name}", "arguments": {{}}}}]' for name in names)
+    assert [call.name for call in calls(f"[{text}]")] == names
+
+
+LOOP = "<arg_key></arg_key><arg_value>"
+
+
+@pytest.mark.parametrize(
+    "text", ["[", '{"a":', "[1,1,1,1,1,1,1,1,", "<tool_call>", "<function=f><parameter=a>", "f{", LOOP]
+)
+def test_answers_that_loop_take_no_time(text: str) -> None:
+    looping = text * (20_000 // len(text))
+    began = time.process_time()
+    calls(f"<tool_call>f{looping}" if text == LOOP else looping)
+    assert time.process_time() - began < 1
 
 
 def test_real_rows(shared_data: Path) -> None:

@@ -1,12 +1,16 @@
 """The report of a run: what it says, in which order, and that nothing in it runs, leaks, or breaks the run."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from platform import node
 from typing import Any
 
 import pytest
@@ -18,13 +22,16 @@ from sft_runner import load, plan
 from sft_runner.errors import StageFailed
 from sft_runner.evaluation.gates import Verdict
 from sft_runner.outcome import Outcome
-from sft_runner.report import dots, examples, scores
+from sft_runner.page import without_links
+from sft_runner.report import curves, dots, examples, scores
 from sft_runner.report.cleaning import clean
 from sft_runner.report.markdown import markdown
 from sft_runner.report.page import page, parts, problems
 from sft_runner.report.record import read
 from sft_runner.report.scores import Value
+from sft_runner.report.verdict import verdict
 from sft_runner.runs import RunFolder
+from sft_runner.tracking.numbers import flat
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{123*457}} | `x` @someone\n# no title"
 GATES = [
@@ -47,7 +54,7 @@ def test_it_says_all_that_is_known(tmp_path: Path) -> None:
     text = said(html)
     for part in (
         "dates · embedded:tiny · lora r=8 · cpu · 2026-03-01 12:00 · took 43.0 s",
-        "Not fit to serve exact match 41.0 %, wanted at least 60.0 %, missed by 19.0 points. The model is kept.",
+        "Not fit to serve exact match 41.0 %, wanted at least 60.0 %, missed by 19.0 points. The model is kept;",
         "41.0 % exact match, tuned",
         "+41.0 points 95 % interval +33.0 to +48.0 points, 4 rows",
         "exact match 0 % 41.0 % +41.0 points +33.0 to +48.0 points better",
@@ -72,12 +79,16 @@ def test_it_says_all_that_is_known(tmp_path: Path) -> None:
         "goal: from nothing to a served model in two minutes",
         "quantization.bits 8 hardware=rtx3060 changes what is learned",
         "gguf: 1 file, 2.0 MB",
+        f"{'5eed' * 10} + uncommitted changes",
         "ab" * 32,
         "c0ffee",
         "torch 2.13.0",
         "workshop",
+        "By exact match, 1 got worse, 1 better, and 2 stayed.",
     ):
         assert part in text, part
+    assert text.count("missed by 19.0 points") == 2  # in the verdict and in the table
+    assert "workshop" not in short
     order = ["Not fit to serve", "Gates", "Scores", "Real rows", "What proves it", "The loss", "The plan, and"]
     places = [text.index(part, text.index("dates · ")) for part in order]
     assert places == sorted(places)
@@ -88,6 +99,7 @@ def test_it_says_all_that_is_known(tmp_path: Path) -> None:
         "| general: exact match | 22.0 % | 20.0 % | −2.0 points | −5.0 to +1.0 points | ≈ |",
         "✗ missed by 19.0 points",
         "python -m sft_runner recipe=quickstart train.max_steps=20",
+        f"commit {'5eed' * 3} + uncommitted changes",
     ):
         assert part in short, part
     assert len(short) < 10_000
@@ -109,9 +121,26 @@ def test_the_page_is_whole_by_itself(tmp_path: Path) -> None:
     assert ("lang", "en") in found.attributes
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    folder = run_folder(tmp_path)
-    assert made(folder) == made(folder)
+def test_the_same_run_gives_the_same_bytes_wherever_it_is_made(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "outputs", gates=GATES)
+    for name in ("a", "b"):  # more parts, more sets in an order of their own
+        (read(folder).place("evaluate") / f"predictions.{name}.jsonl").write_text("{}\n")
+    program = (
+        "import sys; from pathlib import Path; from sft_runner.report.record import read;"
+        "from sft_runner.report.cleaning import clean; from sft_runner.report.comparison import compare;"
+        "from sft_runner.report.page import page, parts; from sft_runner.report.markdown import markdown;"
+        "from sft_runner.report.comparison_page import page as side_by_side;"
+        f"r = clean(read(Path({str(folder)!r}))); m = parts(r);"
+        "sys.stdout.write(page(r, m) + markdown(r, m) + side_by_side(compare([r, r])))"
+    )
+    texts = set()
+    for seed, place in (("1", tmp_path), ("2", folder), ("3", Path.cwd())):
+        words = [sys.executable, "-c", program]
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        ended = subprocess.run(words, capture_output=True, cwd=place, env=environment, timeout=60)
+        assert ended.returncode == 0, ended.stderr
+        texts.add(ended.stdout)
+    assert len(texts) == 1
 
 
 def test_nothing_of_the_user_runs_or_breaks_out(tmp_path: Path) -> None:
@@ -143,7 +172,12 @@ def test_secrets_and_places_of_the_machine_stay_out(tmp_path: Path) -> None:
         tmp_path,
         state="failed",
         done=("prepare",),
-        overrides=["data.path=git+https://me:hunter2@host/x@0", "tracking.mlflow.uri=https://host/?token=hunter2"],
+        overrides=[
+            "data.path=git+https://me:hunter2@host/x@0",
+            "tracking.mlflow.uri=https://host/?token=hunter2",
+            f"output_dir={tmp_path}",
+            f"hooks={tmp_path}-other",
+        ],
     )
     plan_file = json.loads((folder / "plan.json").read_text())
     plan_file["warnings"] = ["https://me:hunter2@host is slow"]
@@ -155,7 +189,8 @@ def test_secrets_and_places_of_the_machine_stay_out(tmp_path: Path) -> None:
     found = parts(record)
     for text in (page(record, found), markdown(record, found)):
         assert "hunter2" not in text
-        assert str(tmp_path) not in text
+        assert str(tmp_path) not in text.replace(f"{tmp_path}-other", "")
+        assert f"output_dir={tmp_path.name} hooks={tmp_path}-other" in text.replace("&#39;", "'")
         assert "Failed at baseline" in text
         assert "stage.log" in text
 
@@ -171,10 +206,12 @@ def test_secrets_and_places_of_the_machine_stay_out(tmp_path: Path) -> None:
             ["Stopped before the end", "merge run: first time stopped", "serve run: first time not reached"],
         ),
         ("completed", STAGES[:3], ["Not evaluated", "The proofs of merging are missing"]),
+        ("killed", STAGES[:3], ["Killed before the end", "merge run: first time killed"]),
+        ("running", STAGES[:3], ["Killed before the end"]),  # nobody holds its lock
     ],
 )
 def test_what_did_not_run_is_said(tmp_path: Path, state: str, done: tuple[str, ...], wanted: list[str]) -> None:
-    html, short = made(run_folder(tmp_path, state=state, done=done, fit_to_serve=None))
+    html, short = made(run_folder(tmp_path, state=state, done=done, fit_to_serve=None, host=node()))
     for part in wanted:
         assert part in said(html)
     assert wanted[0] in short
@@ -213,15 +250,103 @@ def test_whether_a_gain_can_be_told() -> None:
 
 def test_a_gain_that_cannot_be_told_is_said_first(tmp_path: Path) -> None:
     open_ = SCORES | {"intervals": {"exact_match": {"gain": {"low": -0.1, "high": 0.3}}}}
-    html, _ = made(run_folder(tmp_path, metrics={"evaluate": open_}))
+    html, _ = made(run_folder(tmp_path, metrics={"evaluate": open_}, gates=GATES[1:]))
     assert "Fit to serve, but not shown to be better" in said(html)
     assert "On these rows no difference of its exact match to the base model's can be told." in said(html)
+
+
+def judged(folder: Path, gain: float | None, ends: tuple[float, float] | None, **more: Any) -> Any:
+    """The verdict on a run with this gain of its headline metric."""
+    tuned = {"exact_match": 0.5 + (gain or 0.0), "loss": 0.6, "rows": 1}
+    scored = {"base": {"exact_match": 0.5, "loss": 1.0, "rows": 1}, "tuned": tuned}
+    scored |= {"gain": {"exact_match": gain}} if gain is not None else {}
+    scored |= {"intervals": {"exact_match": {"gain": dict(zip(("low", "high"), ends, strict=True))}}} if ends else {}
+    return verdict(read(run_folder(folder, metrics={"evaluate": scored}, **more)))
+
+
+@pytest.mark.parametrize(
+    ("gain", "ends", "doubt"),
+    [
+        (0.2, (0.1, 0.3), ""),
+        (0.2, None, "has no interval"),
+        (0.2, (-0.1, 0.3), "no difference"),
+        (-0.2, (-0.3, -0.1), "is worse than"),
+        (-0.4, None, "is worse than"),
+        (0.0, None, "is the same as"),
+        (None, None, "was not measured"),
+    ],
+)
+def test_fit_is_only_what_was_judged_and_shown(
+    tmp_path: Path, gain: float | None, ends: tuple[float, float] | None, doubt: str
+) -> None:
+    gated = judged(tmp_path / "gated", gain, ends, gates=GATES[1:])
+    assert (gated.kind, gated.title.startswith("Fit to serve")) == ("open" if doubt else "fit", True)
+    assert doubt in gated.text
+    free = judged(tmp_path / "free", gain, ends)
+    assert (free.kind, free.title) == ("open", "No gates: nobody said what is good enough")
+    assert (doubt or "is better than the base model's") in free.text
+    ended = judged(tmp_path / "ended", gain, ends, gates=GATES[1:], stages=STAGES[:5])
+    assert "This run served nothing." in ended.text
+    assert "This run served nothing." not in gated.text
+
+
+def test_scores_outlive_their_stage_folders(tmp_path: Path) -> None:
+    """What `run.json` kept is enough for the verdict."""
+    folder = run_folder(tmp_path, metrics={"evaluate": SCORES}, gates=GATES[1:])
+    known = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(known | {"metrics": flat(SCORES)}))
+    before = verdict(read(folder))
+    shutil.rmtree(tmp_path / "stages")
+    assert verdict(read(folder)) == before
+    assert before.title == "Fit to serve"
+
+
+def test_one_row_is_one_row(tmp_path: Path) -> None:
+    html, short = made(run_folder(tmp_path, metrics={"evaluate": {"tuned": {"loss": 1.0, "rows": 1, "tokens": 1}}}))
+    for text in (said(html), short):
+        assert "1 row, 1 token." in text
+        assert not re.search(r"(?<![\d.,])1 (rows|tokens|prompts)", text)
+
+
+def test_a_model_that_was_trained_whole_has_no_adapter(tmp_path: Path) -> None:
+    merged = METRICS["merge"] | {"how": "copy", "weights": {"tensors": 38, "changed": 37, "steps": 0.0, "converted": 0}}
+    merged |= {"adapted_modules": 38, "changed_modules": 38}
+    text = said(made(run_folder(tmp_path, metrics={"merge": merged}))[0])
+    assert "38 tensors, of which 37 other than the base's; all as training kept them, bit for bit" in text
+    assert "trained whole, so nothing was merged: the files are copied" in text
+    for part in ("PEFT", "adapted modules", "the others are the base's"):
+        assert part not in text
+
+
+def test_a_training_that_did_not_end_has_its_curve(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, state="failed", done=STAGES[:2], fit_to_serve=None)
+    assert "There is no curve" in said(made(folder)[0])
+    record = read(folder)
+    record.place("train").mkdir(parents=True)
+    events = [{"step": step, "loss": 8.0 / step} for step in (1, 2, 3, 2, 4)] + [{"step": 5, "loss": float("nan")}]
+    lines = [json.dumps(event) for event in ({"state": "running"}, *events, ["odd"])]
+    (record.place("train") / "events.jsonl").write_text("\n".join(lines) + '\n{"step": 6, "lo')
+    assert curves.points(record) == [(1, 8.0), (2, 4.0), (3, pytest.approx(8 / 3)), (4, 2.0)]
+    html, _ = made(folder)
+    assert "The training did not come to its end" in said(html)
+    assert Checked(html).tags.count("path") == 1
+
+
+def test_a_copy_elsewhere_has_no_dead_links(tmp_path: Path) -> None:
+    html, _ = made(run_folder(tmp_path))
+    assert html.count("<a href") >= 3
+    copied = without_links(html)
+    Checked(copied)
+    assert "<a " not in copied
+    assert said(copied).replace(" ", "") == said(html).replace(" ", "")
 
 
 def test_dots_lie_on_their_scale() -> None:
     share = dots.picture("exact_match", [("a", [("train", "tuned", Value(0.5, 0.4, 0.6))])])
     (dot,) = share.rows[0].dots
-    assert (dot.x, share.ends, share.logarithmic) == (50.0, ("0 %", "100 %"), False)
+    assert (dot.x, share.logarithmic) == (50.0, False)
+    assert [text for _, text in share.ticks] == ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]
+    assert [x for x, _ in share.ticks] == sorted({x for x, _ in share.ticks})
     assert dot.low is not None
     assert dot.high is not None
     assert dot.x - dot.low == pytest.approx(dot.high - dot.x)
@@ -233,6 +358,7 @@ def test_dots_lie_on_their_scale() -> None:
         ],
     )
     assert wide.logarithmic
+    assert [text for _, text in wide.ticks] == ["10", "100", "1,000"]
     left, right = wide.rows[0].dots[1].x, wide.rows[0].dots[0].x
     assert wide.rows[1].dots[0].x == pytest.approx((left + right) / 2, abs=0.1)  # the geometric mean
     for values in (
@@ -244,6 +370,8 @@ def test_dots_lie_on_their_scale() -> None:
     ):
         drawn = dots.picture("x", [("a", [("train", "t", value) for value in values])])
         assert all(0 <= dot.x <= 100 for row in drawn.rows for dot in row.dots)
+        assert all(0 <= x <= 100 for x, _ in drawn.ticks)
+        assert 1 <= len(drawn.ticks) <= 7
 
 
 def predictions(folder: Path, changes: list[float]) -> Path:
@@ -272,8 +400,10 @@ def predictions(folder: Path, changes: list[float]) -> Path:
     ],
 )
 def test_rows_of_each_kind_are_chosen(tmp_path: Path, changes: list[float], kinds: list[str]) -> None:
-    found, of = examples.choose(predictions(tmp_path, changes), "f")
-    assert ([row.kind for row in found], of) == (kinds, len(changes))
+    found, counts = examples.choose(predictions(tmp_path, changes), "f")
+    assert [row.kind for row in found] == kinds
+    wanted = [sum(change < 0 for change in changes), sum(change > 0 for change in changes), changes.count(0.0)]
+    assert list(counts.values()) == wanted
     assert len({row.source for row in found}) == len(found)
 
 
@@ -299,6 +429,33 @@ def test_what_differs_is_marked() -> None:
     assert examples.compared("", "x") == [] or examples.compared("", "x") == [("", False)]
     long = "word " * 5000
     assert not any(differs for _, differs in examples.compared(long, long + "x"))
+    text = " ".join(f"word{number}" for number in range(250))
+    pieces = examples.compared(text.replace("word99 ", "odd "), text)
+    assert [piece for piece, differs in pieces if differs] == ["odd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a " * 700, "b a " * 370),
+        ("a " * 290, "b a " * 145),
+        ("the answer is " * 99, " ".join(f"w{number}" for number in range(290))),
+        (" ".join(str(number % 7) for number in range(299)), " ".join(str(number % 5) for number in range(299))),
+    ],
+)
+def test_answers_that_loop_take_no_time(text: str, expected: str) -> None:
+    start = time.process_time()
+    assert "".join(piece for piece, _ in examples.compared(text, expected)).strip() == text.strip()
+    assert time.process_time() - start < 0.3
+
+
+def test_many_rows_are_looked_through_as_far_as_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "MOST_ROWS", 3)
+    folder = run_folder(tmp_path)
+    assert "of the first 3 rows of 4 1 got worse, 1 better, and 1 stayed." in said(made(folder)[0])
+    monkeypatch.setattr(examples, "MOST_BYTES", 1)
+    _, counts = examples.choose(read(folder).place("evaluate") / "predictions.jsonl", "exact_match")
+    assert sum(counts.values()) == 1
 
 
 def test_long_texts_are_folded_and_unicode_is_kept(tmp_path: Path) -> None:
@@ -316,15 +473,16 @@ def test_it_is_written_whole_when_a_run_ends(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     planned = plan(load("recipe=quickstart", "name=here"))
     folder = RunFolder(planned)
-    verdict = Verdict("exact_match", "min", 0.6, 0.41, False, 0.19)
+    missed = Verdict("exact_match", "min", 0.6, 0.41, False, 0.19)
     manifest = {"metrics": SCORES, "notes": [], "seconds": 1.0}
     error = StageFailed("evaluate.gates: exact_match 0.41 < min 0.6", "train it better")
-    outcome = Outcome("failed", folder.path, {"evaluate": manifest}, error=error, verdicts=[verdict])
+    outcome = Outcome("failed", folder.path, {"evaluate": manifest}, error=error, verdicts=[missed])
     files = report.write(planned, outcome, folder)
     assert files == [folder.path / "report.html", folder.path / "report.md"]
     for file in files:
         assert "Not fit to serve" in file.read_text()
-        assert "exact_match 0.41" in unescape(file.read_text())
+        assert "exact match 41.0 %, wanted at least 60.0 %" in unescape(file.read_text())
+        assert "exact_match 0.41" not in unescape(file.read_text())  # the same in another unit
     assert not list(folder.path.glob("*.tmp"))
     assert not list(folder.path.glob(".*.tmp"))
     folder.end("failed", {})

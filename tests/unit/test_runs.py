@@ -11,8 +11,10 @@ from filelock import FileLock
 from sft_runner import load, planning, runner, screen
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import MachineError
-from sft_runner.runs import RunFolder, interrupted, orphans
+from sft_runner.runs import RunFolder, earlier, interrupted, orphans, state_of
 from sft_runner.tracking.safe import masked
+
+MISSED = {"gate": "loss", "limit": "max", "wanted": 1.0, "found": 2.0, "passed": False, "missed_by": 1.0}
 
 
 def run(output_dir: Path, time: str, **values: Any) -> Path:
@@ -53,6 +55,40 @@ def test_each_tracker_hears_of_it_once_when_it_is_next_used(tmp_path: Path) -> N
     assert found(tmp_path, ["tensorboard"]) == []
     assert found(tmp_path, ["mlflow", "tensorboard"]) == ["1"]
     assert found(tmp_path, ["mlflow", "tensorboard"]) == []
+
+
+def test_who_was_killed_while_its_end_was_told_has_ended(tmp_path: Path) -> None:
+    done = run(tmp_path, "1", state="completed", trackers=["mlflow"], untold=["mlflow"])
+    run(tmp_path, "2", state="completed", trackers=["mlflow"])  # of an older version, told long ago
+    assert found(tmp_path, []) == []
+    assert found(tmp_path, ["mlflow"]) == ["1"]
+    assert found(tmp_path, ["mlflow"]) == []
+    assert state(done) == "completed"
+
+
+def test_the_true_state_of_a_run(tmp_path: Path) -> None:
+    dead, alive, elsewhere = (run(tmp_path, "1"), run(tmp_path, "2"), run(tmp_path, "3", host="another"))
+    with FileLock(dead / ".lock"):
+        pass
+    with FileLock(alive / ".lock"):
+        assert [state_of(folder, "running") for folder in (dead, alive, elsewhere)] == ["killed", "running", "running"]
+    assert state_of(alive, "completed") == "completed"
+    assert state_of(run(tmp_path, "4"), "running") == "killed", "its lock was never taken, or is lost"
+    assert state(dead) == "running", "only told"
+
+
+@pytest.mark.parametrize(
+    ("values", "finished"),
+    [
+        ({"state": "completed"}, True),
+        ({"state": "failed", "fit_to_serve": False, "gates": [MISSED]}, True),
+        ({"state": "failed", "fit_to_serve": False, "gates": [{**MISSED, "passed": True}]}, False),
+        ({"state": "failed"}, False),
+    ],
+)
+def test_a_run_that_missed_a_gate_has_ended(values: dict[str, Any], finished: bool, tmp_path: Path) -> None:
+    folder = run(tmp_path, "1", stages={"train": "train"}, **values)
+    assert earlier(plan(tmp_path, train="cached")) == (folder if finished else None)
 
 
 def plan(output_dir: Path, **actions: str) -> Any:
@@ -109,3 +145,18 @@ def test_a_model_with_code_of_its_own_is_not_offered_to_be_merged(tmp_path: Path
         asked = made(tmp_path, "stage=evaluate", "model.name=someone/own", *words)
         hints = screen.hints(asked, runner.Outcome("completed", None))
         assert any("merges and serves" in line for line in hints) is offered
+
+
+@pytest.mark.parametrize(
+    ("words", "remaining"),
+    [
+        (["stage=prepare"], "trains, merges, evaluates and serves"),
+        (["stage=train"], "merges, evaluates and serves"),
+        (["stage=merge"], "evaluates and serves"),
+        (["stage=merge", "export=[adapter]"], "evaluates, exports and serves"),
+        (["stage=evaluate"], "merges and serves"),
+    ],
+)
+def test_what_is_next_is_what_is_left(words: list[str], remaining: str, tmp_path: Path) -> None:
+    hints = screen.hints(made(tmp_path, *words), runner.Outcome("completed", None))
+    assert any(line.endswith(f"   # {remaining}") for line in hints)

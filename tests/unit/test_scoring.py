@@ -22,7 +22,7 @@ from random_models import (
 )
 from sft_runner.errors import DataError, MachineError, StageFailed, UnknownName
 from sft_runner.evaluation import losses, scoring
-from sft_runner.evaluation.metric import metrics_of
+from sft_runner.evaluation.metrics.metric import metrics_of
 from sft_runner.evaluation.names import ALWAYS
 from sft_runner.model.rows import batches, held_out
 
@@ -118,7 +118,7 @@ def test_a_metric_that_means_nothing_for_a_row() -> None:
     assert "json_valid" not in found.metrics
     assert [row["number"] for row in found.predictions] == [1.0, None, 0.0]
     assert [row["json_valid"] for row in found.predictions] == [None] * 3
-    assert scoring.left_out({"": found, "other": found})[:3] == [
+    assert scoring.left_out({"": found, "other": found}, ["number", "json_valid", "loss"])[:3] == [
         "number means nothing for 1 of 3 rows, which do not count",
         "json_valid was not measured: it means nothing for any of the 3 rows",
         "number means nothing for 1 of 3 rows of other, which do not count",
@@ -326,6 +326,13 @@ def test_a_text_is_scored_by_its_loss_alone() -> None:
     assert found.metrics["tokens"] == 4 + 4 + 4  # of the text the first is predicted from nothing
     texts = score(chain("abc"), rows.select([1]), ("exact_match",))
     assert texts.metrics.keys() == {*ALWAYS, "rows", "tokens"}
+    assert scoring.left_out({"": found, "other": texts}, ["exact_match", "loss"]) == [
+        "exact_match was not measured: none of the 1 rows of other has a prompt to answer"
+    ]
+    assert scoring.left_out({"": texts}, ["exact_match", "number"]) == [
+        "exact_match, number were not measured: none of the 1 rows has a prompt to answer"
+    ]
+    assert scoring.left_out({"": texts}, ["loss"]) == []
 
 
 def test_what_is_expected_is_read_as_answers_are() -> None:

@@ -208,3 +208,13 @@ def test_only_the_stages_that_score_depend_on_a_set() -> None:
     assert differing("evaluate.sets.general={path: other.jsonl, limit: 3}") == {"baseline", "evaluate"}
     write("other.jsonl", QA[1:])
     assert differing("evaluate.sets.general={path: other.jsonl}") == {"baseline", "evaluate"}
+
+
+def test_without_held_out_rows_sets_are_no_way_out(tmp_path: Path) -> None:
+    words = ("recipe=quickstart", "hardware=cpu", "tracking=none", f"output_dir={tmp_path}", "data.held_out=0")
+    with pytest.raises(UserError) as caught:
+        plan(load(*words, "evaluate.sets={general: {path: 'embedded:dates'}}"))
+    assert "evaluate.sets are scored beside held-out rows" in caught.value.hint
+    with pytest.raises(UserError) as caught:
+        plan(load(*words))
+    assert "evaluate.sets" not in caught.value.hint

@@ -52,6 +52,19 @@ def test_failed_jobs_come_last_and_missing_scores_before_them(headline: str) -> 
     assert numbers(sweep.rank(jobs, headline)) == [3, 1, 2, 0]
 
 
+def test_without_answers_the_loss_ranks(tmp_path: Path) -> None:
+    jobs = [Job(number, [f"lora.r={number}"], "completed", {"tuned.loss": 2.0 - number}) for number in range(2)]
+    assert sweep.ranked_by(jobs, "exact_match") == "loss"
+    assert sweep.ranked_by([*jobs, job(2, [])], "exact_match") == "exact_match"
+    assert sweep.ranked_by([Job(0, [], "completed", {})], "exact_match") == "exact_match"
+    for one in jobs:
+        sweep.write(tmp_path, one)
+    shown = screen.ranking(tmp_path, "exact_match")
+    assert "ranked by loss: no job has a tuned exact_match" in shown
+    assert "lora.r=1   # merges" in shown
+    assert json.loads((tmp_path / "sweep.json").read_text())["headline"] == "loss"
+
+
 def test_jobs_are_kept_one_file_each_and_read_in_order(tmp_path: Path) -> None:
     for one in reversed(ranks()):
         sweep.write(tmp_path, one)

@@ -3,7 +3,7 @@
 import ipaddress
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sft_runner.config import installed, metric_conflicts
 from sft_runner.config.schema import ALL_LINEAR, Config, Lora, flatten
@@ -79,6 +79,28 @@ def nothing_to_learn(config: Config) -> Iterator[UserError]:
     if not config.data.path and not config.data.sources:
         hint = "give a file with data.path=FILE, or begin with recipe=quickstart, which needs none"
         yield UserError("data.path is not set: there is nothing to learn from", hint)
+
+
+def nothing_to_score(config: Config) -> Iterator[UserError]:
+    """That a model is to be scored, and every row is learned; planning tells it, which knows the stages."""
+    if not holds_out(config):
+        key = "data.held_out" if not config.data.held_out or not config.data.sources else "data.sources.*.held_out"
+        hint = "set data.held_out to a share such as 0.1 or a number of rows, or end with stage=train or stage=merge"
+        if config.evaluate.sets:
+            hint += "; evaluate.sets are scored beside held-out rows, not instead of them"
+        yield UserError(f"{key} is 0: no row is kept away from training, so there is nothing to score on", hint)
+
+
+def holds_out(config: Config, *names: str) -> bool:
+    """Whether rows may be held out, of the sources that are named or of any. A source's own share goes before
+    `data.held_out`; documents have wordings besides that are only asked, which it does not change."""
+    data = config.data
+    entries = [data.sources[name] for name in names or data.sources]
+    return any(
+        share or (entry.get("format", data.format) == "docs" and data.held_out)
+        for entry in [one for one in entries if isinstance(one, Mapping)] or [{}]
+        for share in [data.held_out if entry.get("held_out") is None else entry["held_out"]]
+    )
 
 
 def shape(config: Config) -> Architecture | None:
@@ -196,14 +218,13 @@ def _precision(config: Config) -> Iterator[UserError]:
 
 
 def _training(config: Config) -> Iterator[UserError]:
-    train, data = config.train, config.data
+    train = config.train
     if train.max_steps == 0:
         hint = "set it, or leave train.max_steps=-1 and set train.num_train_epochs"
         yield UserError("train.max_steps=0: nothing would be trained", hint)
     if train.num_train_epochs == 0 and train.max_steps < 0:
         yield UserError("train.num_train_epochs=0: nothing would be trained", "set it, or train.max_steps")
-    own = [source.get("held_out") or 0 for source in data.sources.values() if isinstance(source, dict)]
-    if data.held_out > 0 or any(own):
+    if holds_out(config):
         return
     for key, wanted in (
         ("train.early_stopping.patience", train.early_stopping.patience is not None),

@@ -13,7 +13,9 @@ def of(asked: Config, settled: Config, recipe: str | None, overrides: Sequence[s
     """The doubts about a run, from its configuration as it was composed and as it was settled."""
     yield from _adapter_without_use(asked)
     yield from _without_use(asked)
-    yield from gate_conflicts.doubts(settled)
+    if settled.merge.base != "auto" and settled.quantization.bits == "none":
+        yield f"merge.base={settled.merge.base} without effect: the base is not quantized"
+    yield from gate_conflicts.doubts(settled, overrides)
     yield from method_doubts.without_effect(asked, settled, recipe, overrides)
     known = shape(settled)
     if known is not None and 0 < known.max_position_embeddings < settled.data.max_length:

@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from sft_runner.config.conflicts import holds_out
 from sft_runner.config.file_mistakes import line_of
 from sft_runner.config.schema import Config
 from sft_runner.data import sets
 from sft_runner.data.selection import KINDS
 from sft_runner.data.sources import sources_of
 from sft_runner.errors import UnknownName, UserError, UserErrors, suggestion
-from sft_runner.evaluation import names
-from sft_runner.evaluation.gates import BENCHMARKS, LIMITS, SURE, places
+from sft_runner.evaluation import names, tasks
+from sft_runner.evaluation.gates import BENCHMARKS, LIMITS, SURE, depth, places
 
 GATES = "evaluate.gates"
 NEVER_LEARNED = ("weight", "cap", "held_out")
@@ -31,9 +32,10 @@ def of_gates_and_sets(config: Config, recipe: str | None) -> Iterator[UserError]
         yield UserError(f"{where}: {error.message}", error.hint) if where else error
 
 
-def doubts(config: Config) -> Iterator[str]:
+def doubts(config: Config, overrides: Sequence[str] = ()) -> Iterator[str]:
     """What of them can run, but is likely not what was meant."""
-    if config.evaluate.gates and config.stage.until in ("prepare", "baseline", "train", "merge"):
+    said = any(word.lstrip("+").startswith(GATES) for word in overrides)
+    if said and config.stage.until in ("prepare", "baseline", "train", "merge"):
         yield f"{GATES} without effect: stage={config.stage.until} ends before the tuned model is evaluated"
     for place, limits in places(config.evaluate.gates):
         key, metric = ".".join((GATES, *place)), place[-1]
@@ -44,6 +46,9 @@ def doubts(config: Config) -> Iterator[str]:
         if odd in limits:
             less = "less" if lower else "more"
             yield f"{key}.{odd} stops a model that is too good: of {metric} {less} is better, {usual} sets its least"
+        if names.ends(metric)[1] == 100 and 0 < limits.get("min", 0) <= 1:
+            value = limits["min"]
+            yield f"{key}.min={value:g}: {metric} goes up to 100, so nearly any model passes; is {100 * value:g} meant?"
 
 
 def _of_sets(config: Config) -> Iterator[Mistake]:
@@ -101,24 +106,27 @@ def _of_gates(config: Config) -> Iterator[Mistake]:
             unknown.add(place[0])
         elif wrong := _in_place(place, key, config, measured):
             yield path, wrong
-        elif not _full(place):
+        elif len(place) < depth(place[0]):
             yield path, UserError(f"{key}: {_typed(limits)} is no mapping of metrics", _example(place))
         else:
             yield from ((top + place + at, error) for at, error in _in_limits(key, place, limits))
-    if not _held_out(config) and any(place[0] not in (*config.evaluate.sets, BENCHMARKS) for place, _ in places(gates)):
-        hint = "set data.held_out to a share such as 0.1 or a number of rows"
-        yield top, UserError(f"{GATES} needs held-out rows, and data.held_out is 0", hint)
 
 
 def _in_place(place: tuple[str, ...], key: str, config: Config, measured: Sequence[str]) -> UserError | None:
     """A metric, a group or a task that will not be measured."""
     if place[0] == BENCHMARKS:
-        tasks = config.evaluate.benchmarks
+        asked = config.evaluate.benchmarks
         task = place[1] if len(place) > 1 else ""
-        if task and not any(task == known or task.startswith(f"{known}_") for known in tasks):
-            return UnknownName(f"{key}: task", task, tasks, "") if tasks else _no_benchmarks(key, task)
+        if task and not any(task == known or task.startswith(f"{known}_") for known in asked):
+            return UnknownName(f"{key}: task", task, asked, "") if asked else _no_benchmarks(key, task)
+        measures = tasks.metrics(config, task) if len(place) == depth(BENCHMARKS) else []
+        if measures and place[2] not in measures:
+            return UserError(f"{key}: {task} does not measure '{place[2]}'", suggestion(place[2], sorted(measures)))
         return None
     name = place[0]
+    if name in config.data.sources and not holds_out(config, name):
+        hint = f"hold some out with data.sources.{name}.held_out, such as 0.1, or name its file in evaluate.sets"
+        return UserError(f"{key}: no row of {name} is held out, so none is scored", hint)
     if len(place) == 1 and name in measured:
         return None
     if names.exists(name):
@@ -167,9 +175,17 @@ def _out_of_range(word: str, limit: str, metric: str, value: float, task: bool) 
         if not task and not names.lower_is_better(metric):
             hint = "use min_gain, which may be below 0: -0.02 allows a loss of 0.02"
             return UserError(f"{word} stops a model that got better: of {metric} more is better", hint)
-    elif not task and names.is_share(metric) and value > 1:
+        return None
+    least, most = (-math.inf, math.inf) if task else names.ends(metric)
+    if limit == "min_gain":
+        least -= most  # from the best base to the worst tuned model
+    if least <= value <= most:
+        return None
+    if names.is_share(metric) and 1 < value <= 100:
         return UserError(f"{word}={value:g}: {metric} is a share, at most 1", f"did you mean {value / 100:g}?")
-    return None
+    passes = "every" if (value < least) == (limit != "max") else "no"
+    what = f"{metric} goes from 0 to {most:g}" if math.isfinite(most) else f"{metric} is never below 0"
+    return UserError(f"{word}={value:g}: {passes} model passes", what)
 
 
 def _not_measured(key: str, metric: str) -> UserError:
@@ -188,18 +204,6 @@ def _unknown(name: str, group: bool, groups: Sequence[str]) -> UserError:
     hint = suggestion(name, sorted(groups))
     add = f"add it to evaluate.sets: {{{name}: {{path: FILE}}}}"
     return UserError(f"{key}: there is no set or source '{name}'", hint if hint.startswith("did you") else add)
-
-
-def _held_out(config: Config) -> bool:
-    """Whether rows may be held out; documents have wordings that are only asked."""
-    sources = [source for source in config.data.sources.values() if isinstance(source, Mapping)]
-    formats = [config.data.format, *(source.get("format") for source in sources)]
-    return config.data.held_out > 0 or "docs" in formats or any(source.get("held_out") for source in sources)
-
-
-def _full(place: tuple[str, ...]) -> bool:
-    """Whether a place goes down to a metric."""
-    return len(place) == (3 if place[0] == BENCHMARKS else 1 if names.exists(place[0]) else 2)
 
 
 def _meant(limit: str) -> str:

@@ -93,7 +93,8 @@ def in_value(key: str, value: Any, where: str) -> Iterator[UserError]:
     try:
         OmegaConf.update(_blank(), key, value, merge=True)
     except OmegaConfBaseException as error:
-        yield UserError(f"{where}{key}={_typed(value)}: {first_line(error)}", _expected(key))
+        said = "it is no mapping" if isinstance(settings[key][0], dict) else first_line(error)
+        yield UserError(f"{where}{key}={_typed(value)}: {said}", _expected(key))
 
 
 def first_line(error: Exception) -> str:
@@ -206,11 +207,20 @@ def _expected(key: str) -> str:
         int: "a whole number",
         float: "a number",
         list: "a list, such as [a,b]",
+        dict: _MAPPINGS.get(key, "a mapping, such as {a: 1}"),
     }
     hint = _field_type(key) if value is None else kind.get(type(value), "")
     if key == "train.learning_rate":
         hint = "a number, such as 2e-4, or null"
     return f"{key} is {hint}" if hint else ""
+
+
+_MAPPINGS = {
+    "data.sources": "a mapping, such as {NAME: {path: my.jsonl}}",
+    "evaluate.sets": "a mapping, such as {NAME: {path: my.jsonl}}",
+    "evaluate.gates": "a mapping, such as {exact_match: {min: 0.6}}",
+}
+"""What settings of free names take."""
 
 
 def _field_type(key: str) -> str:

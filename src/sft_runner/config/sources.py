@@ -35,6 +35,8 @@ class ConfigFile:
     """What it says; None where it is broken."""
     error: UserError | None
     """What is wrong with it."""
+    text: str = ""
+    """Its text when `values` was read; empty where it is broken."""
 
     @property
     def header(self) -> dict[str, str]:
@@ -141,7 +143,8 @@ def warn_of_broken() -> None:
 def read(path: Path) -> ConfigFile:
     """The file as it is; what is wrong with its YAML is in `error`."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_bytes().decode("utf-8")  # line ends as they are
+        values = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         hint = "check the indentation, the colons and the quotes there"
@@ -156,7 +159,7 @@ def read(path: Path) -> ConfigFile:
         return ConfigFile(
             path, None, UserError(f"{shown(path)}: {what} is a mapping of keys to values", f"see {example}")
         )
-    return ConfigFile(path, values, None)
+    return ConfigFile(path, values, None, text)
 
 
 def shown(path: Path) -> str:

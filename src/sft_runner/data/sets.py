@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config, Data
+from sft_runner.config.schema_evaluate import SET_LIMIT
 from sft_runner.data.sources import Source, sources_of
 from sft_runner.errors import DataError
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 KEY = "evaluate.sets"
 FOLDER, ACCOUNT = "sets", "sets.json"
 """Where the rows of each set are, below what the baseline stage wrote, and what became of each row that was read."""
-LIMIT = 200
-"""Rows of a set that are read where it says nothing else; `limit: null` takes all."""
 
 
 class _Sets(Data):
@@ -40,7 +39,7 @@ def as_data(config: Config) -> Data | None:
     own: dict[str, Any] = {
         "path": None,
         "sources": {
-            name: {"limit": LIMIT, **entry} if isinstance(entry, Mapping) else entry
+            name: {"limit": SET_LIMIT, **entry} if isinstance(entry, Mapping) else entry
             for name, entry in config.evaluate.sets.items()
         },
         "format": "auto",

@@ -18,6 +18,7 @@ from sft_runner.disk import explained
 from sft_runner.errors import MachineError, SftError, UnknownName, UserError
 from sft_runner.evaluation import tasks
 from sft_runner.evaluation.generation import greedy
+from sft_runner.evaluation.scoring import BENCHMARKS, HIGHER
 from sft_runner.model.memory import first_line, free, ran_out
 from sft_runner.stages.stage import Report
 
@@ -32,9 +33,10 @@ REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 _SMALLER = "try, one after the other: quantization.bits=4, a task with shorter prompts"
 
 
-def run(config: Config, model: Any, tokenizer: Any, folder: Path, report: Report) -> dict[str, dict[str, float]]:
-    """The metrics of each task of `evaluate.benchmarks`, of its parts and of groups, by name; standard errors stand
-    beside them as `METRIC_stderr`. A metric of several filters has the filter's name behind it.
+def run(config: Config, model: Any, tokenizer: Any, folder: Path, report: Report) -> dict[str, Any]:
+    """Below `benchmarks` the metrics of each task of `evaluate.benchmarks`, of its parts and of groups, by name, with
+    standard errors as `METRIC_stderr`; a metric of several filters has the filter's name behind it. Below
+    `higher_is_better` whether more of each is better. Nothing where no task is asked for.
 
     Writes `benchmarks/TASK.jsonl` below `folder`: each document with prompt, answer and what it scored. Where memory
     runs out, it begins again with half as many at once. Raises `UserError` for a task that is not there or runs code,
@@ -58,21 +60,40 @@ def run(config: Config, model: Any, tokenizer: Any, folder: Path, report: Report
             free()
             report(message=f"out of memory in benchmarks: begins again with {size} at once", error=failure)
     _write(folder / FOLDER, found.get("samples") or {})
-    return {str(name): metrics for name, values in found["results"].items() if (metrics := numbers(values))}
+    told, results = found.get("higher_is_better") or {}, found["results"].items()
+    return {
+        BENCHMARKS: {str(name): metrics for name, values in results if (metrics := numbers(values))},
+        HIGHER: {str(name): directions(values, told.get(name) or {}) for name, values in results},
+    }
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of one task's results, whose keys are `METRIC,FILTER` and `METRIC_stderr,FILTER`."""
+    """The finite numbers of one task's results."""
+    return {
+        name: float(value)
+        for name, _, value in _named(values)
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def directions(values: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Whether more is better, of each metric of one task's results of which the harness knows; None where the parts of
+    a group do not agree."""
+    return {
+        name: None if told[metric] is None else bool(told[metric])
+        for name, metric, _ in _named(values)
+        if metric in told and not name.endswith("_stderr")
+    }
+
+
+def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Our name, the metric's own, and the value of each result, whose keys are `METRIC,FILTER` and
+    `METRIC_stderr,FILTER`."""
     keys = [key.rpartition(",") for key in values if "," in key]
-    filters = {filter_ for _, _, filter_ in keys}
-    found = {}
-    for metric, _, filter_ in keys:
-        value = values[f"{metric},{filter_}"]
-        if isinstance(value, int | float) and math.isfinite(value):
-            plain, error = metric.removesuffix("_stderr"), "_stderr" if metric.endswith("_stderr") else ""
-            own = "" if filter_ == "none" or len(filters) == 1 else "_" + re.sub(r"\W+", "_", filter_)
-            found[f"{plain}{own}{error}"] = float(value)
-    return found
+    several = len({by for _, _, by in keys}) > 1
+    for told, _, by in keys:
+        metric = told.removesuffix("_stderr")
+        yield tasks.metric_name(metric, by, several) + told.removeprefix(metric), metric, values[f"{told},{by}"]
 
 
 def _attempt(

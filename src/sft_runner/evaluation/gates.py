@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sft_runner.config.schema import Config
-from sft_runner.errors import GateFailed, UserError
+from sft_runner.errors import GateFailed, UserError, raise_all
 from sft_runner.evaluation import names
 
 LIMITS = {
@@ -28,7 +28,9 @@ LIMITS = {
 SURE = "sure"
 """Stands beside the limits: the worse end of the 95 % interval must meet them too."""
 BENCHMARKS = "benchmarks"
-"""The group whose parts are tasks of evaluate.benchmarks."""
+"""The group whose parts are tasks of `evaluate.benchmarks`."""
+COUNTS = ("rows", "tokens", "answers")
+"""Numbers among scores that are no metrics."""
 HELD_BACK = ("export", "serve")
 """The stages that a model has to be fit for."""
 _LEAST = ("min", "min_gain")
@@ -44,7 +46,7 @@ class Gate:
     limits: Mapping[str, float]
     """Limit -> number."""
     sure: bool = False
-    """Whether the worse end of the interval is judged."""
+    """Whether the worse end of the interval is judged too."""
 
     @property
     def name(self) -> str:
@@ -71,21 +73,32 @@ class Verdict:
     interval: tuple[float, float] | None = None
     """95 % interval of `found`, its lower and its upper end; None where there is none."""
     sure: bool = False
-    """Whether the worse end of the interval was judged."""
+    """Whether the worse end of the interval was judged too."""
+    measured: tuple[str, ...] = ()
+    """The metrics of the same rows or task that were measured, where this one was not."""
 
     @property
     def judged(self) -> float | None:
-        """The number that the limit was held against."""
-        if not self.sure:
+        """The number that the limit was held against: the worse of what was found and, where it is to be sure, of its
+        interval. None where one of them is missing."""
+        if self.found is None or not self.sure:
             return self.found
-        return (self.interval[0] if self.limit in _LEAST else self.interval[1]) if self.interval else None
+        worse = min if self.limit in _LEAST else max
+        return worse(self.found, *self.interval) if self.interval else None
+
+    @property
+    def lacks(self) -> str:
+        """Why nothing could be judged; empty where it was."""
+        if self.found is None:
+            return "not measured"
+        return "no interval" if self.judged is None else ""
 
     def __str__(self) -> str:
         """`exact_match 0.41 < min 0.6`."""
         what = {"min_gain": " gain", "max_ratio": " ratio"}.get(self.limit, "")
         if self.judged is None:
-            missing = "was not measured" if self.found is None else "has no interval"
-            return f"{self.gate}{what} {missing}, {self.limit} {number(self.wanted)}"
+            verb = "was" if self.found is None else "has"
+            return f"{self.gate}{what} {verb} {self.lacks}, {self.limit} {number(self.wanted)}"
         signs = ("≥", "<") if self.limit in _LEAST else ("≤", ">")
         worst = " at worst" if self.sure else ""
         shown = number(self.judged, None if self.passed else self.wanted)
@@ -103,21 +116,36 @@ def places(gates: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Where limits stand below `evaluate.gates`, and what stands there: one level deep for a metric, two for a group,
     three for benchmarks. What is no mapping ends sooner."""
     for name, value in gates.items():
-        depth = 3 if name == BENCHMARKS else 1 if names.exists(name) else 2
-        yield from _below((name,), value, depth)
+        yield from _below((name,), value, depth(name))
+
+
+def depth(name: str) -> int:
+    """How many keys lead to the limits below a key of `evaluate.gates`."""
+    return 3 if name == BENCHMARKS else 1 if names.exists(name) else 2
 
 
 def judge(config: Config, manifests: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
     """What came of each limit, from the manifests of a run; nothing before the tuned model is evaluated."""
     if "evaluate" not in manifests:
         return []
-    scores = manifests["evaluate"]["metrics"]
-    alone = next(iter(config.data.sources)) if len(config.data.sources) == 1 else ""
+    scores, alone = manifests["evaluate"]["metrics"], _alone(config)
     return [
         _verdict(gate, limit, wanted, scores, alone)
         for gate in gates_of(config)
         for limit, wanted in gate.limits.items()
     ]
+
+
+def require_measured(config: Config, base: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a gate is about what is not among the base's scores: the tuned model will have no others,
+    and has yet to be trained."""
+    errors = []
+    for gate in gates_of(config):
+        scores = _part(base, gate.place, _alone(config))
+        if gate.place[-1] not in scores:
+            key = ".".join(("evaluate.gates", *gate.place))
+            errors.append(UserError(f"{key} was not measured", _instead(_metrics(scores)) or _NO_ROWS))
+    raise_all(errors)
 
 
 def told(verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -131,6 +159,7 @@ def read(state: Mapping[str, Any]) -> list[Verdict]:
     said = [dict(entry) for entry in state.get("gates") or () if isinstance(entry, Mapping)]
     for entry in said:
         entry["interval"] = tuple(entry["interval"]) if entry.get("interval") else None
+        entry["measured"] = tuple(entry.get("measured") or ())
     return [Verdict(**{key: value for key, value in entry.items() if key in known}) for entry in said]
 
 
@@ -155,12 +184,18 @@ def require(verdicts: Sequence[Verdict]) -> None:
     missed = failed(verdicts)
     if not missed:
         return
-    by = "" if missed[0].missed_by is None else f", missed by {number(missed[0].missed_by)}"
+    worst = missed[0]
+    by = "" if worst.missed_by is None else f", missed by {number(worst.missed_by)}"
     others = f"; {len(missed)} of {len(verdicts)} limits are not met" if len(missed) > 1 else ""
+    way = "train it better, or change what evaluate.gates wants"
+    if worst.found is None:
+        way = _instead(worst.measured) or _NO_ROWS
+    elif worst.judged is None:
+        way = "hold out more rows (data.held_out, evaluate.limit), or take sure out"
     raise GateFailed(
-        f"evaluate.gates: {missed[0]}{by}{others}",
-        "the model is kept and not fit to serve: train it better, or change what evaluate.gates wants;\n"
-        "  stage=serve force=[serve] serves it all the same",
+        f"evaluate.gates: {worst}{by}{others}",
+        f"what was trained is kept and not fit to serve: {way};\n"
+        "  stage=serve force=[serve] merges and serves it all the same",
     )
 
 
@@ -170,38 +205,58 @@ def number(value: float, beside: float | None = None) -> str:
     return next((text for text in texts if float(text) != beside), repr(value))
 
 
-def _below(place: tuple[str, ...], value: Any, depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if depth == 1 or not isinstance(value, Mapping) or not value:
+_NO_ROWS = "no row was scored there; see the notes of the baseline stage"
+
+
+def _instead(measured: Sequence[str]) -> str:
+    """What to do where a metric was not measured and others were."""
+    return f"measured there: {', '.join(measured)}" if measured else ""
+
+
+def _metrics(scores: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics among the scores of one part."""
+    return tuple(
+        name
+        for name, value in scores.items()
+        if _finite(value) is not None and name not in COUNTS and not name.endswith("_stderr")
+    )
+
+
+def _alone(config: Config) -> str:
+    """The only source; its scores are not told apart from those of all rows."""
+    return next(iter(config.data.sources)) if len(config.data.sources) == 1 else ""
+
+
+def _below(place: tuple[str, ...], value: Any, keys: int) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if keys == 1 or not isinstance(value, Mapping) or not value:
         yield place, value
         return
     for name, part in value.items():
-        yield from _below((*place, str(name)), part, depth - 1)
+        yield from _below((*place, str(name)), part, keys - 1)
 
 
 def _verdict(gate: Gate, limit: str, wanted: float, scores: Mapping[str, Any], alone: str) -> Verdict:
     metric = gate.place[-1]
     sides = {side: _part(scores.get(side), gate.place, alone) for side in ("base", "tuned", "gain", "intervals")}
-    lower = _lower_is_better(metric)
     base, tuned, gain = (_finite(sides[side].get(metric)) for side in ("base", "tuned", "gain"))
-    if gain is None and base is not None and tuned is not None:
-        gain = base - tuned if lower else tuned - base
     intervals = sides["intervals"].get(metric) or {}
     interval = _ends(intervals.get("tuned" if limit in ("min", "max") else "gain"))
     found = tuned if limit in ("min", "max") else gain
     if limit == "max_ratio":
         found = _ratio(tuned, base)
-        interval = _ratio_interval(metric, sides["intervals"], base, lower)
+        interval = _ratio_interval(metric, sides["intervals"], base)
     verdict = Verdict(gate.name, limit, wanted, found, True, None, interval, gate.sure)
     judged = verdict.judged
     missed = math.nan if judged is None else wanted - judged if limit in _LEAST else judged - wanted
     if judged is not None and (missed <= 0 or math.isclose(judged, wanted, rel_tol=1e-9, abs_tol=1e-12)):
         return verdict
     by = None if math.isnan(missed) else missed
-    return Verdict(gate.name, limit, wanted, found, False, by, interval, gate.sure)
+    others = _metrics(sides["tuned"]) if found is None else ()
+    return Verdict(gate.name, limit, wanted, found, False, by, interval, gate.sure, others)
 
 
 def _part(side: Any, place: tuple[str, ...], alone: str) -> Mapping[str, Any]:
-    """The scores that a gate is about. Those of the only source are not told apart from those of all rows."""
+    """The scores that a gate is about."""
     scores: Mapping[str, Any] = side if isinstance(side, Mapping) else {}
     if len(place) == 1:
         return scores
@@ -221,25 +276,16 @@ def _ratio(tuned: float | None, base: float | None) -> float | None:
     return 1.0 if tuned == base else None
 
 
-def _ratio_interval(
-    metric: str, intervals: Mapping[str, Any], base: float | None, lower: bool
-) -> tuple[float, float] | None:
-    """From the paired interval of the gain. That of a perplexity is e to the power of what the loss lost; of other
-    metrics the base's own score is taken as it is."""
+def _ratio_interval(metric: str, intervals: Mapping[str, Any], base: float | None) -> tuple[float, float] | None:
+    """From the paired interval of the gain, of a metric of which less is better: others have no limit of a ratio. That
+    of a perplexity is e to the power of what the loss lost; of other metrics the base's own score is taken as it is."""
     if metric == "perplexity" and (ends := _ends((intervals.get("loss") or {}).get("gain"))):
         return math.exp(min(-ends[1], 700.0)), math.exp(min(-ends[0], 700.0))  # a float ends at e^709
     ends = _ends((intervals.get(metric) or {}).get("gain"))
     if ends is None or base is None or base <= 0:
         return None
     low, high = ends
-    return (1 - high / base, 1 - low / base) if lower else (1 + low / base, 1 + high / base)
-
-
-def _lower_is_better(metric: str) -> bool:
-    try:
-        return names.lower_is_better(metric)
-    except UserError:  # a user's own metric that is no longer there; its gain was told by the stage
-        return False
+    return 1 - high / base, 1 - low / base
 
 
 def _finite(value: Any) -> float | None:

@@ -5,6 +5,7 @@ package registers as an entry point of the group `sft_runner.metrics`; it is loo
 ours, and loaded only where the metric is named.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,8 @@ class Named:
     """Whether less is better."""
     share: bool = False
     """Whether it lies between 0 and 1."""
+    points: bool = False
+    """Whether it lies between 0 and 100."""
     source: str = ""
     """The package that computes it, where that is not this one."""
 
@@ -54,8 +57,8 @@ METRICS = _table(
     Named("exact_match", "the answer is the expected text, but for space around it", share=True),
     Named("number", "the number behind ####, else the last one, is the expected one", share=True),
     Named("pattern", "what evaluate.pattern finds in the answer is what it finds in the row", share=True),
-    Named("bleu", "BLEU of all answers together, 0 to 100", source="sacrebleu"),
-    Named("chrf", "chrF2 of all answers together, 0 to 100", source="sacrebleu"),
+    Named("bleu", "BLEU of all answers together, 0 to 100", points=True, source="sacrebleu"),
+    Named("chrf", "chrF2 of all answers together, 0 to 100", points=True, source="sacrebleu"),
     Named("rouge1", "F of the words in common (a-z and digits only)", share=True, source="rouge-score"),
     Named("rouge2", "F of the pairs of words in common (a-z and digits only)", share=True, source="rouge-score"),
     Named("rougeL", "F of the longest common run of words, gaps allowed", share=True, source="rouge-score"),
@@ -68,11 +71,9 @@ METRICS = _table(
 """Measured on answers that the model writes, where `evaluate.metrics` names them."""
 LOWER_IS_BETTER = frozenset(
     {name for name, metric in ALWAYS.items() if metric.lower_is_better}
-    | {"word_perplexity", "byte_perplexity", "brier_score", "ter"}  # of benchmarks
+    | {"brier_score", "byte_perplexity", "ter", "word_perplexity"}  # of lm-evaluation-harness
 )
-"""Of our own metrics and of lm-evaluation-harness's; `lower_is_better` knows a user's too."""
-OF_BENCHMARKS = frozenset({"brier_score", "byte_perplexity", "ter", "word_perplexity"})
-"""Metrics of lm-evaluation-harness of which less is better, besides those that are called as ours."""
+"""Metrics of which less is better, but for a user's own."""
 
 
 def find(name: str, where: str = "evaluate.metrics: ") -> Named:
@@ -119,15 +120,23 @@ def generated(name: str) -> bool:
 
 def lower_is_better(name: str) -> bool:
     """Whether less of a metric is better; what is no metric of ours or the user's has more as better."""
-    if name in ALWAYS or name in METRICS:
+    if name in ALWAYS or name in METRICS or name in LOWER_IS_BETTER:
         return name in LOWER_IS_BETTER
-    return name in OF_BENCHMARKS or (name in plugins() and find(name).lower_is_better)
+    return name in plugins() and find(name).lower_is_better
 
 
 def is_share(name: str) -> bool:
     """Whether a metric lies between 0 and 1 and is shown in percent."""
     metric = ALWAYS.get(name) or METRICS.get(name)
     return metric is not None and metric.share
+
+
+def ends(name: str) -> tuple[float, float]:
+    """The least and the largest value that a metric can have; nothing is known of a user's own."""
+    metric = ALWAYS.get(name) or METRICS.get(name)
+    if metric is None:
+        return -math.inf, math.inf
+    return 0.0, 1.0 if metric.share else 100.0 if metric.points else math.inf
 
 
 def package(name: str) -> str:

@@ -12,15 +12,18 @@ from typing import Any
 
 from sft_runner.config.schema import Config
 from sft_runner.disk import explained, write_json
-from sft_runner.evaluation import names, statistics
+from sft_runner.evaluation import names
 from sft_runner.evaluation.losses import Loss, answer_bytes, losses
-from sft_runner.evaluation.metric import Metric, metrics_of
-from sft_runner.evaluation.statistics import Statistics
+from sft_runner.evaluation.metrics import statistics
+from sft_runner.evaluation.metrics.metric import Metric, metrics_of
+from sft_runner.evaluation.metrics.statistics import Statistics
 from sft_runner.model.rows import Rows, all_rows, held_out, is_conversation
 from sft_runner.stages.stage import Report
 
 BY, SETS, BENCHMARKS = "by", "sets", "benchmarks"
 """Where metrics of parts of the rows, of other sets of rows, and of benchmarks stand."""
+HIGHER = "higher_is_better"
+"""Where it is said of the metrics of benchmarks whether more is better."""
 COUNTS = ("rows", "tokens", "answers")
 """What metrics rest on."""
 HELD_OUT = ""
@@ -80,8 +83,10 @@ def score_all(
                 if asking := _asking(rows):
                     chosen = rows.select(asking)
                     written[name] = write(model, tokenizer, chosen, asked.max_new_tokens, size, _named(report, name))
+    several = len(config.data.sources) > 1
     scored = {
-        name: _scores(tokenizer, stops, rows, found[name], written[name], metrics) for name, rows in parts.items()
+        name: _scores(tokenizer, stops, rows, found[name], written[name], metrics, several and name == HELD_OUT)
+        for name, rows in parts.items()
     }
     return scored, tasks
 
@@ -106,30 +111,39 @@ def score(
 
 
 def gathered(scored: Mapping[str, Scores], tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """All scores of a model in one mapping: other sets stand below `sets`, benchmarks below `benchmarks`."""
+    """All scores of a model in one mapping: other sets stand below `sets`, those of benchmarks as `tasks` has them."""
     others = {name: one.metrics for name, one in scored.items() if name != HELD_OUT}
-    return scored[HELD_OUT].metrics | ({SETS: others} if others else {}) | ({BENCHMARKS: dict(tasks)} if tasks else {})
+    return scored[HELD_OUT].metrics | ({SETS: others} if others else {}) | dict(tasks)
 
 
-def gain(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """By how much the tuned model is better; negative where it is worse. Of the shape of scores."""
+def gain(base: Mapping[str, Any], tuned: Mapping[str, Any], higher: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """By how much the tuned model is better; negative where it is worse. Of the shape of scores.
+
+    `higher` says of benchmarks, by task and metric, whether more is better; where it says None there is no gain.
+    """
     found: dict[str, Any] = {}
+    told = higher or {}
     for name, value in tuned.items():
-        if name not in base or name in COUNTS or name.endswith("_stderr"):
+        if name not in base or name in (*COUNTS, HIGHER) or name.endswith("_stderr"):
             continue
         if isinstance(value, Mapping):
-            found[name] = gain(base[name], value)
-        elif value is not None and base[name] is not None:
-            found[name] = base[name] - value if names.lower_is_better(name) else value - base[name]
+            found[name] = gain(base[name], value, tuned.get(HIGHER) if name == BENCHMARKS else told.get(name))
+        elif value is not None and base[name] is not None and told.get(name, True) is not None:
+            lower = not told[name] if name in told else names.lower_is_better(name)
+            found[name] = base[name] - value if lower else value - base[name]
     return found
 
 
-def left_out(scored: Mapping[str, Scores]) -> list[str]:
-    """Which metrics of answers mean nothing for some rows, in a sentence each."""
+def left_out(scored: Mapping[str, Scores], asked: Sequence[str]) -> list[str]:
+    """Which metrics of answers mean nothing for some rows, in a sentence each; `asked` is `evaluate.metrics`."""
     found = []
+    wanted = [name for name in dict.fromkeys(asked) if names.generated(name)]
     for part, one in scored.items():
         answered = sum("answer" in row for row in one.predictions)
         where = f" of {part}" if part else ""
+        if wanted and not answered:
+            told = f"{', '.join(wanted)} {'were' if len(wanted) > 1 else 'was'} not measured"
+            found.append(f"{told}: none of the {len(one.predictions):,} rows{where} has a prompt to answer")
         for name, matrix in one.statistics.items():
             missing = answered - int(statistics.counted(matrix).sum())
             if names.generated(name) and missing == answered > 0:
@@ -200,6 +214,7 @@ def _scores(
     found: Sequence[Loss],
     written: Sequence[Any],
     metrics: Sequence[Metric],
+    several: bool = False,
 ) -> Scores:
     """From what was measured and generated to scores; `written` has an answer for each row with a prompt, or none."""
     predictions = [_prediction(tokenizer, stops, row, loss) for row, loss in zip(rows, found, strict=True)]
@@ -215,7 +230,7 @@ def _scores(
             for prediction, pair, value in zip(predictions, pairs, values, strict=True):
                 prediction |= {metric.name: value} if pair else {}
     summary = _summary(range(len(predictions)), predictions, added, metrics)
-    groups = _groups(rows)
+    groups = _groups(rows, several)
     if groups:
         summary[BY] = {name: _summary(part, predictions, added, metrics) for name, part in groups.items()}
         for prediction, origin, kind in zip(predictions, rows["origin"], rows["kind"], strict=True):
@@ -252,10 +267,11 @@ def _summary(
     return found | ({"answers": answered} if 0 < answered < len(rows) else {})
 
 
-def _groups(rows: Rows) -> dict[str, list[int]]:
-    """Rows by the source they came from where there are several, and by the kind that they were held out as."""
+def _groups(rows: Rows, several: bool) -> dict[str, list[int]]:
+    """Rows by the source they came from where there are `several`, though rows of only one of them may be held out, and
+    by the kind that they were held out as."""
     found: dict[str, list[int]] = {}
-    origins = rows["origin"] if len(set(rows["origin"])) > 1 else []
+    origins = rows["origin"] if several or len(set(rows["origin"])) > 1 else []
     for labels in (origins, rows["kind"]):
         for index, name in enumerate(labels):
             if name:

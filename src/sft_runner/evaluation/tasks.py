@@ -4,7 +4,6 @@ In a task's YAML `!function` names Python to run, and some other words fetch cod
 files that is its business; in a user's folder (`evaluate.benchmarks_path`) it is refused, for recipes name no code.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import yaml
 
 from sft_runner.config.schema import Config
-from sft_runner.disk import read_json
+from sft_runner.disk import read_json, remember
 from sft_runner.errors import MachineError, UnknownName, UserError
 
 KEY = "evaluate.benchmarks_path"
@@ -33,7 +32,10 @@ CODE = {
     "hf_evaluate": "fetches a metric's code",
 }
 """Words that a user's own file may not use, and what they do."""
-IGNORED = ("__pycache__", ".ipynb_checkpoints", ".git")
+IGNORED = ("__pycache__", ".ipynb_checkpoints")
+"""Folders in which the harness looks for no tasks."""
+UNCOUNTED = (*IGNORED, ".git")
+"""Folders whose bytes do not count, so that nothing in them may be used."""
 NAMED = re.compile(r"""^["']?(?:task|group)["']?[ \t]*:[ \t]*["']?([^\s"'#\[{]+)""", re.MULTILINE)
 TAGS = re.compile(r"""^["']?tag["']?[ \t]*:(.*\n?(?:[ \t-].*\n?)*)""", re.MULTILINE)
 """Where the package's files name their tasks and groups, and the tags of tasks."""
@@ -85,17 +87,16 @@ def files(config: Config) -> list[Path]:
     folder = folder_of(config)
     if folder is None or not config.evaluate.benchmarks:
         return []
-    found = (path for path in folder.rglob("*") if not set(path.relative_to(folder).parts) & set(IGNORED))
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in folder.rglob("*") if not _below(UNCOUNTED, path, folder) and path.is_file())
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
     """Name -> values of the tasks, groups and tags in a folder. Raises `UserError` where a file is not plain data."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*.yaml")):
-        if set(path.relative_to(folder).parts) & set(IGNORED):
+        if _below(IGNORED, path, folder):
             continue
-        values = _read(path, folder, ())
+        values = _read(path.resolve(), folder, ())
         tags = values.get("tag") or []
         for name in (values.get("group") or values.get("task"), *([tags] if isinstance(tags, str) else tags)):
             if isinstance(name, str):
@@ -107,6 +108,27 @@ def alone(asked: Iterable[str], own: dict[str, dict[str, Any]]) -> bool:
     """Whether the tasks asked for need none of the package's own, whose index takes ten seconds to make."""
     members = [name for values in own.values() for name in _members(values.get("task"))]
     return all(name in own for name in (*asked, *members))
+
+
+def metrics(config: Config, name: str) -> list[str]:
+    """What a task of the user's own measures; empty where it is not theirs, or where its file does not say."""
+    folder = folder_of(config)
+    try:
+        values = read(folder).get(name, {}) if folder else {}
+    except UserError:
+        return []  # `mistakes` tells of it
+    listed, filters = values.get("metric_list"), values.get("filter_list") or [{"name": "none"}]
+    if values.get("task") != name or "include" in values or not isinstance(listed, list):
+        return []
+    try:
+        return [metric_name(one["metric"], by["name"], len(filters) > 1) for one in listed for by in filters]
+    except (KeyError, TypeError, AttributeError):
+        return []
+
+
+def metric_name(metric: str, by: str, several: bool) -> str:
+    """A metric's name with that of the filter of answers that it is measured behind, where a task has several."""
+    return metric if by == "none" or not several else metric + re.sub(r"\W+", "_", f"_{by}")
 
 
 def harness() -> Path | None:
@@ -128,13 +150,7 @@ def known() -> frozenset[str]:
     if isinstance(remembered, list) and remembered:
         return frozenset(map(str, remembered))
     found = _scan(home / "tasks")
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        aside = memory.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(sorted(found)))
-        os.replace(aside, memory)
-    except OSError:
-        pass  # the next command reads them again
+    remember(memory, sorted(found))
     return found
 
 
@@ -151,21 +167,32 @@ def _scan(folder: Path) -> frozenset[str]:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Plain data, and the mark of a function."""
+    """Plain data. The harness imports a function while it parses, whatever becomes of the value, and so it is refused
+    while it is parsed."""
 
 
-_Loader.add_constructor("!function", lambda loader, node: _Function(node.start_mark.line + 1))
+def _function(loader: yaml.Loader, node: yaml.Node) -> None:
+    hint = "write it as a Jinja template, a filter or a metric of lm-evaluation-harness"
+    place = f"{node.start_mark.name}, line {node.start_mark.line + 1}"
+    raise UserError(f"{KEY}: {place}: !function runs Python, which is refused here", hint)
 
 
-class _Function(int):
-    """The line of a `!function`."""
+_Loader.add_constructor("!function", _function)
+
+
+def _below(names: Iterable[str], path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder of one of these names below `folder`."""
+    return path.is_relative_to(folder) and not set(path.relative_to(folder).parts).isdisjoint(names)
 
 
 def _read(path: Path, folder: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """The values of a file over those of the files that it includes."""
+    if not path.is_relative_to(folder) or _below(UNCOUNTED, path, folder):
+        raise UserError(f"{KEY}: {path} is a task file whose bytes do not count", f"put it into {folder} itself")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.load(file, _Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:  # a date that is none is a ValueError
         raise UserError(f"{KEY}: {path} cannot be read: {error}", "mend that file") from None
     if not isinstance(values, dict):
         raise UserError(f"{KEY}: {path} is no task", "a task file has a key 'task', and says nothing else at its top")
@@ -183,6 +210,8 @@ def _read(path: Path, folder: Path, above: tuple[Path, ...]) -> dict[str, Any]:
                 f"{KEY}: {path} includes {name}, which is outside of {folder}",
                 "copy it into that folder; files of lm-evaluation-harness itself may be included",
             )
+        else:
+            found["include"] = name  # says more than is read here
     return found | {key: value for key, value in values.items() if key != "include"}
 
 
@@ -191,15 +220,12 @@ def _refuse(values: dict[Any, Any], path: Path, folder: Path) -> None:
     pending: list[Any] = [values]
     while pending:
         node = pending.pop()
-        if isinstance(node, _Function):
-            hint = "write it as a Jinja template, a filter or a metric of lm-evaluation-harness"
-            raise UserError(f"{KEY}: {path}, line {int(node)}: !function runs Python, which is refused here", hint)
         if isinstance(node, dict):
             _refuse_data(node, path, folder)
             for key in node:
                 if key in CODE and node[key] not in (None, False):
                     raise UserError(f"{KEY}: {path}: '{key}' {CODE[key]}, which is refused here", f"take '{key}' out")
-        pending += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        pending += node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple | set) else ()
 
 
 def _refuse_data(values: dict[Any, Any], path: Path, folder: Path) -> None:
@@ -214,6 +240,8 @@ def _refuse_data(values: dict[Any, Any], path: Path, folder: Path) -> None:
         hint = f"put it there; paths in task files are relative to {folder}"
         if "://" in place or not target.is_relative_to(folder):
             raise UserError(f"{KEY}: {path}: the data '{place}' is outside of {folder}", hint)
+        if _below(UNCOUNTED, target, folder):
+            raise UserError(f"{KEY}: {path}: the bytes of the data '{place}' do not count", f"put it into {folder}")
         if not target.exists() and not any(folder.glob(os.path.relpath(target, folder))):
             raise UserError(f"{KEY}: {path}: there is no '{place}' in {folder}", hint)
 

@@ -6,18 +6,16 @@ from typing import Any
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import StageFailed
 from sft_runner.exporting.copying import Meter, copy
-from sft_runner.exporting.licence import LICENCES
-from sft_runner.model.files import TOKENIZER_FILES
+from sft_runner.merging.companions import companions
 
 CONFIG = "adapter_config.json"
 
 
 def write(adapter: Path, merged: Path, base: str, target: Path, meter: Meter) -> None:
     """Write the adapter into `target`; `base` is what its configuration calls the model it is for."""
-    names = [merged / name for name in TOKENIZER_FILES if name != "generation_config.json"]
-    belongs = [*names, *(file for pattern in LICENCES for file in sorted(merged.glob(pattern)))]
+    belongs = [file for file in companions(merged) if file.name != "generation_config.json"]
     copy((file for file in sorted(adapter.iterdir()) if file.is_file()), target, meter)
-    copy((file for file in belongs if file.is_file()), target, meter)
+    copy(belongs, target, meter)
     write_json(target / CONFIG, configuration(adapter, base))
 
 

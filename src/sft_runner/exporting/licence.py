@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
-"""Files that must go along with a model's weights."""
+from sft_runner.model.files import LICENCES
+
 TEXTS = {
     "apache-2.0": "Apache License Version 2.0",
     "mit": "Permission is hereby granted, free of charge, to any person obtaining a copy",

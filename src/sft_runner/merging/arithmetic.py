@@ -1,36 +1,50 @@
-"""One weight with its adapter. PEFT's own layer calculates it; a plain LoRA in 16 bits goes by rows, in the cache."""
+"""One weight with its adapter. PEFT's own layer calculates it, but for plain LoRA in 16 bits."""
 
 from typing import TYPE_CHECKING, Any
 
-from sft_runner.errors import StageFailed
+from sft_runner.errors import NotFinite, StageFailed
+from sft_runner.merging import loading
 from sft_runner.merging.layers import NAME, Edit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def is_plain(edit: Edit) -> bool:
-    """Whether rows of the weight can be merged one by one: a linear layer with two factors and nothing else."""
+def by_rows(edit: Edit) -> bool:
+    """Whether rows of the weight can be merged one by one: a linear layer with plain LoRA or with DoRA."""
     from peft.tuners.lora.layer import Linear
+    from peft.tuners.lora.variants import DoraLinearVariant
 
     layer = edit.layer
-    return type(layer) is Linear and edit.replaced is None and not layer.lora_variant and not layer.fan_in_fan_out
+    if type(layer) is not Linear or edit.replaced is not None or layer.fan_in_fan_out:
+        return False
+    return all(type(variant) is DoraLinearVariant for variant in layer.lora_variant.values())
 
 
-def add(edit: Edit, weight: "Tensor", first: int) -> None:
-    """Add the adapter's share to rows of a weight in float32, of which `first` is the first, in place: W + s B A.
+def rows(edit: Edit, before: "Tensor", after: "Tensor", room: "Tensor", first: int, name: str) -> None:
+    """Merge rows of a weight in 16 bits, of which `first` is the first; `room` is as large in float32.
 
-    PEFT rounds s B A to the weight's 16 bits before it adds it, and the sum again; here only the sum is rounded.
+    Plain LoRA is W + s B A, rounded once; PEFT rounds s B A to 16 bits before it adds it, and the sum again. DoRA,
+    whose lengths are those of rows, is merged by PEFT's own layer around these rows.
+    Raises `StageFailed` for values that are not finite.
     """
     layer = edit.layer
+    if layer.lora_variant:
+        part = _part(layer, first, len(before))
+        after.copy_(whole(Edit(edit.module, edit.source, part, edit.attribute), before, name))
+        return
     below, above = layer.lora_B[NAME].weight, layer.lora_A[NAME].weight
-    weight.addmm_(below[first : first + len(weight)], above, alpha=layer.scaling[NAME])
+    room.copy_(before)
+    room.addmm_(below[first : first + len(before)], above, alpha=layer.scaling[NAME])
+    after.copy_(room)
+    if not is_finite(after):
+        raise not_finite(name)
 
 
 def whole(edit: Edit, weight: "Tensor", name: str) -> "Tensor":
     """A weight with its adapter, in its own precision; `weight` stays as it is.
 
-    Raises `StageFailed` for values that are not finite.
+    Raises `NotFinite`, and `StageFailed` where PEFT cannot do it.
     """
     import torch
 
@@ -46,11 +60,31 @@ def whole(edit: Edit, weight: "Tensor", name: str) -> "Tensor":
     try:
         edit.layer.merge(safe_merge=True)
         merged: Tensor = getattr(module, edit.attribute).data
-    except ValueError as error:  # PEFT found values that are not finite
-        raise not_finite(name) from error
+    except loading.REFUSALS as error:
+        raise failed(error, name) from error
     finally:
         setattr(module, edit.attribute, empty)
     return merged
+
+
+def _part(layer: Any, first: int, count: int) -> Any:
+    """PEFT's layer for some rows of the weight of another one with DoRA."""
+    import torch
+    from peft import LoraConfig
+    from peft.tuners.lora.layer import Linear
+
+    rank, alpha = layer.r[NAME], layer.lora_alpha[NAME]
+    config: Any = LoraConfig(r=rank, lora_alpha=alpha, use_dora=True, init_lora_weights=False)
+    with torch.device("meta"):
+        around = torch.nn.Linear(layer.in_features, count, bias=False)
+        part: Any = Linear(around, NAME, config, rank, alpha)
+    chosen = slice(first, first + count)
+    part.scaling[NAME] = layer.scaling[NAME]
+    part.lora_A[NAME].weight = layer.lora_A[NAME].weight
+    part.lora_B[NAME].weight = torch.nn.Parameter(layer.lora_B[NAME].weight[chosen], requires_grad=False)
+    lengths = layer.lora_magnitude_vector[NAME].weight[chosen]
+    part.lora_magnitude_vector[NAME].weight = torch.nn.Parameter(lengths, requires_grad=False)
+    return part
 
 
 def is_finite(values: "Tensor") -> bool:
@@ -63,9 +97,14 @@ def is_finite(values: "Tensor") -> bool:
     return bool(lowest.isfinite() and highest.isfinite())
 
 
-def not_finite(name: str) -> StageFailed:
+def failed(error: Exception, name: str) -> StageFailed:
+    """The failure of PEFT's own merge."""
+    return not_finite(name) if "NaNs detected" in str(error) else loading.impossible(error)
+
+
+def not_finite(name: str) -> NotFinite:
     """The failure of an adapter that broke a weight."""
-    return StageFailed(
+    return NotFinite(
         f"the merged weights are not finite: {name} has values that are no numbers",
         "train again with a lower train.learning_rate",
     )

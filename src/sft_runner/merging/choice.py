@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sft_runner.config.schema import Config
 from sft_runner.data.prepared import HELD_OUT
 from sft_runner.merging.proof import answer_logits
-from sft_runner.merging.rounding import Rounding
+from sft_runner.merging.rounding import Rounding, round_in_place
 from sft_runner.model.rows import Rows, all_rows, held_out
 from sft_runner.stages.stage import Report
 
@@ -72,20 +72,6 @@ def choose(
     return Choice(chosen, candidates, expected, _told(asked, chosen, candidates, scored))
 
 
-def round_in_place(adapted: Any, base: Path, rounding: Rounding, own_code: bool = False) -> None:
-    """Make the base of a model from `load_adapted` what training saw of it, a tensor at a time."""
-    from sft_runner.merging.skeleton import names, skeleton
-    from sft_runner.merging.tensors import Tensors
-
-    # an adapted layer has its own weight one level deeper
-    model = adapted.get_base_model()
-    values = {name.replace(".base_layer", ""): value for name, value in model.named_parameters()}
-    files = names(skeleton(base, own_code), Tensors.of(base, "the base").names).files
-    for parameter, name in files.items():
-        if rounding.covers(name):
-            values[parameter].data.copy_(rounding.round(name, values[parameter].data.cpu()))
-
-
 def _better(candidates: dict[str, dict[str, float]]) -> str:
     """The one with the lower loss; of equals, and unmeasured, the one that was trained on."""
     if not candidates or candidates[QUANTIZED]["loss"] <= candidates[ORIGINAL]["loss"]:
@@ -98,9 +84,8 @@ def _loss(model: Any, config: Config, rows: Rows, report: Report) -> dict[str, f
     from sft_runner.evaluation.losses import losses
 
     def quiet(**values: Any) -> None:
-        report(
-            **{name: value for name, value in values.items() if name not in ("step", "steps")}
-        )  # not the stage's own
+        # steps are the stage's own
+        report(**{name: value for name, value in values.items() if name not in ("step", "steps")})
 
     found = losses(model, rows, config.hardware.per_device_eval_batch_size, quiet)
     return {"loss": sum(one.nats for one in found) / sum(one.tokens for one in found)}

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.disk import explained, read_json, sync_folder, write_json
+from sft_runner.errors import UserError
+from sft_runner.model.files import KINDS, LICENCES
 
-LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
-"""Files that must go along with a model's weights."""
-KINDS = (".jinja", ".json", ".model", ".tiktoken", ".txt")
-"""Endings of files that a tokenizer or a processor reads."""
 OTHER = ("config.json", "adapter_config.json", "trainer_state.json", "all_results.json", "train_results.json")
 """Files with such an ending that belong to weights, or to how they were made."""
 CHAT_TEMPLATE = "chat_template.jinja"
@@ -24,7 +22,12 @@ SETTINGS = "config.json"
 
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A folder that becomes `target` when the block ends, all its bytes on the disk; if it fails, nothing is left."""
+    """A folder that becomes `target` when the block ends, all its bytes on the disk; if it fails, nothing is left.
+
+    Raises `UserError` where `target` is there already.
+    """
+    if target.exists():
+        raise UserError(f"{target} is there already", "take another folder")
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -51,7 +54,7 @@ def carry(base: Path, target: Path, own_code: bool = False) -> None:
     """Copy what belongs to the model besides weights and `config.json`, byte for byte."""
     if not (base / "generation_config.json").is_file():
         (target / "generation_config.json").unlink(missing_ok=True)
-    for file in _companions(base, own_code):
+    for file in companions(base, own_code):
         copy(file, target / file.name)
 
 
@@ -87,7 +90,8 @@ def set_chat_template(template: Path, target: Path) -> None:
             write_json(settings, values)
 
 
-def _companions(base: Path, own_code: bool) -> Iterator[Path]:
+def companions(base: Path, own_code: bool = False) -> Iterator[Path]:
+    """The files of a model's folder that are neither weights nor `config.json`, nor anything that code runs from."""
     licences = {file for pattern in LICENCES for file in base.glob(pattern)}
     for file in sorted(base.iterdir()):
         read = file.suffix in KINDS and file.name not in OTHER and not file.name.endswith(".index.json")

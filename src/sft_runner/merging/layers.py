@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_runner.errors import StageFailed
-from sft_runner.merging.loading import PREFIX, WEIGHTS, another, vocabulary
+from sft_runner.merging import loading
+from sft_runner.merging.loading import PREFIX, another, configuration, fitting, vocabulary
 from sft_runner.merging.shards import FLOATS, Stored
 from sft_runner.merging.skeleton import names as files_of
 from sft_runner.merging.skeleton import skeleton
@@ -59,11 +59,9 @@ class Fitted:
 
 def fit(base: Path, adapter: Path, stored: Iterable[Stored], own_code: bool = False) -> Fitted:
     """Find the place of every weight of an adapter. Raises `StageFailed` where it does not fit, and `Unstreamable`."""
-    from peft import PeftConfig
-
-    config = PeftConfig.from_pretrained(str(adapter))
+    config = configuration(adapter)
     _check(config)
-    saved = _saved(adapter)
+    saved = loading.saved(adapter)
     model = skeleton(base, own_code)
     if rows := vocabulary(model, {name: value.shape for name, value in saved.items()}):
         model.resize_token_embeddings(rows, mean_resizing=False)
@@ -84,7 +82,7 @@ def fit(base: Path, adapter: Path, stored: Iterable[Stored], own_code: bool = Fa
     for name, value in saved.items():  # `_fill` has taken what belongs to layers
         part = name.removeprefix(PREFIX).replace(".base_layer.", ".")
         if part not in plain or tuple(value.shape) != plain[part]:
-            raise another(adapter, base, f"{adapter / WEIGHTS} has {name} of shape {tuple(value.shape)}")
+            raise another(adapter, base, f"it has {name} of shape {tuple(value.shape)}")
         found.setdefault(part, Edit(part.rpartition(".")[0], "")).replaced = value
     _share(found, tied, config.modules_to_save or ())
     settings: dict[str, Any] = {"vocab_size": rows} if rows else {}
@@ -97,7 +95,7 @@ def _check(config: Any) -> None:
     """Raise `Unstreamable` for what is more than factors beside weights."""
     from peft import LoraConfig
 
-    unusual = ("trainable_token_indices", "layer_replication", "lora_bias", "ensure_weight_tying")
+    unusual = ("trainable_token_indices", "lora_bias", "ensure_weight_tying", "alora_invocation_tokens")
     if type(config) is not LoraConfig:
         raise Unstreamable(f"the adapter is of PEFT's kind {config.peft_type}")
     if config.init_lora_weights not in STARTS:
@@ -105,17 +103,6 @@ def _check(config: Any) -> None:
     for name in unusual:
         if getattr(config, name, None):
             raise Unstreamable(f"the adapter has {name}")
-
-
-def _saved(adapter: Path) -> "dict[str, Tensor]":
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = adapter / WEIGHTS
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise StageFailed(f"{path} cannot be read: {error}", "train again with force=[train]") from error
 
 
 def _tied(model: Any) -> tuple[str, str]:
@@ -138,12 +125,9 @@ def _layers(
     from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
     config.inference_mode = True
-    with torch.device("meta"), warnings.catch_warnings():
+    with torch.device("meta"), warnings.catch_warnings(), fitting(adapter, base):
         warnings.simplefilter("ignore")  # of tied weights, which are parted here
-        try:
-            adapted = PeftModelForCausalLM(model, config, NAME, low_cpu_mem_usage=True)
-        except ValueError as error:  # no module has the name of a target
-            raise another(adapter, base, str(error)) from error
+        adapted = PeftModelForCausalLM(model, config, NAME, low_cpu_mem_usage=True)
     converted = convert_peft_adapter_state_dict_for_transformers(adapted, config, saved, NAME)
     modules = adapted.get_base_model().named_modules()
     layers = {path: module for path, module in modules if isinstance(module, BaseTunerLayer)}
@@ -169,10 +153,10 @@ def _fill(layer: Any, path: str, saved: "dict[str, Tensor]", adapter: Path, base
         if found is None and "magnitude" in part:
             found = saved.pop(name.removesuffix(".weight"), None)
         if found is None:
-            raise another(adapter, base, f"{adapter / WEIGHTS} has no {name}")
+            raise another(adapter, base, f"it lacks {name}")
         if found.shape != value.shape:
             shapes = f"{tuple(found.shape)}, and the base needs {tuple(value.shape)}"
-            raise another(adapter, base, f"{name} in {adapter / WEIGHTS} has the shape {shapes}")
+            raise another(adapter, base, f"its {name} has the shape {shapes}")
         holder, _, own = part.rpartition(".")
         parameter = torch.nn.Parameter(found.to(torch.float64 if double else torch.float32), requires_grad=False)
         target = layer.get_submodule(holder)

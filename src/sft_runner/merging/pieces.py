@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sft_runner.merging.arithmetic import is_plain
+from sft_runner.merging.arithmetic import by_rows
 from sft_runner.merging.layers import Edit
 from sft_runner.merging.shards import Shard, Stored
 
@@ -35,6 +35,8 @@ class Job:
     """Source and target while they are open."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Guards what changes here."""
+    writing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while bytes are written: the kernel lets one thread write to a file at a time, and others spin."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def pieces(job: Job, edits: Mapping[str, Edit], rounding: Any) -> list[Piece]:
         edited = edit is not None and (edit.layer or edit.replaced is not None)
         if not edited and not rounded:
             _extend(found, Piece(job, origin.start, tensor.start, tensor.size))
-        elif edit and edited and not rounded and tensor.dtype in HALVES and is_plain(edit):
+        elif edit and edited and not rounded and tensor.dtype in HALVES and by_rows(edit):
             found += _rows(job, tensor, origin)
         else:
             found.append(Piece(job, origin.start, tensor.start, tensor.size, tensor, origin))
@@ -80,15 +82,8 @@ def pieces(job: Job, edits: Mapping[str, Edit], rounding: Any) -> list[Piece]:
 def _extend(found: list[Piece], piece: Piece) -> None:
     """Append bytes to copy, or make the last piece longer where they follow it in both files."""
     last = found[-1] if found else None
-    if (
-        last
-        and last.tensor is None
-        and (last.source + last.size, last.target + last.size)
-        == (
-            piece.source,
-            piece.target,
-        )
-    ):
+    ends = (last.source + last.size, last.target + last.size) if last and last.tensor is None else None
+    if last and ends == (piece.source, piece.target):
         found[-1] = Piece(piece.job, last.source, last.target, last.size + piece.size)
     else:
         found.append(piece)

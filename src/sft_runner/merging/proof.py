@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.data.prepared import HELD_OUT, TRAIN
+from sft_runner.disk import explained
 from sft_runner.errors import DataError, StageFailed
 from sft_runner.merging.loading import dtype_of, load_stored
 from sft_runner.model.rows import Rows, answer_positions, first_rows
@@ -88,7 +89,8 @@ def keep(model: Any, prepared: Path, folder: Path, dtype: "torch.dtype") -> None
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
         found = answer_logits(model, proving_rows(prepared, KEPT_ROWS), KEPT_POSITIONS)
     model.train(training)
-    save_file({f"{place:03}": logits.to(dtype).contiguous() for place, logits in enumerate(found)}, folder / KEPT)
+    with explained(folder / KEPT):
+        save_file({f"{place:03}": logits.to(dtype).contiguous() for place, logits in enumerate(found)}, folder / KEPT)
 
 
 def kept(train: Path) -> "list[Tensor] | None":
@@ -155,6 +157,14 @@ def compare(expected: "Sequence[Tensor]", found: "Sequence[Tensor]") -> Differen
 
 Limits = tuple[float, float]
 """Largest relative difference, and largest mean divergence."""
+
+
+def loosened(tolerance: float | None, dtype: str) -> str:
+    """A sentence where `merge.tolerance` allows more than what is usual for a precision; else empty."""
+    usual, _ = _limits({dtype})
+    if tolerance is None or tolerance <= usual:
+        return ""
+    return f"merge.tolerance={tolerance:g} allows more than the {usual:g} that is usual in {dtype}: the proofs say less"
 
 
 def _limits(dtypes: set[str]) -> Limits:

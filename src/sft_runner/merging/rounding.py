@@ -8,7 +8,7 @@ rounded: never an embedding, a norm, or the head.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
 
@@ -77,6 +77,20 @@ def rounding(config: Config, base: Path, own_code: bool = False) -> Rounding | N
     layers = {name: layer.turned for name, layer in found.items()}
     whole = bits == "8" or not any(layer.inputs % BLOCK for layer in found.values())
     return Rounding(layers, bits, getattr(torch, config.hardware.dtype), config.hardware.memory_gb > 0, whole)
+
+
+def round_in_place(adapted: Any, base: Path, rounding: Rounding, own_code: bool = False) -> None:
+    """Make the base of a model from `load_adapted` what training saw of it, a tensor at a time."""
+    from sft_runner.merging.skeleton import names, skeleton
+    from sft_runner.merging.tensors import Tensors
+
+    # an adapted layer has its own weight one level deeper
+    model = adapted.get_base_model()
+    values = {name.replace(".base_layer", ""): value for name, value in model.named_parameters()}
+    files = names(skeleton(base, own_code), Tensors.of(base, "the base").names).files
+    for parameter, name in files.items():
+        if rounding.covers(name):
+            values[parameter].data.copy_(rounding.round(name, values[parameter].data.cpu()))
 
 
 def nf4(weight: "Tensor", dtype: "torch.dtype", on_card: bool = False) -> "Tensor":

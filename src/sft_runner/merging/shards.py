@@ -157,7 +157,8 @@ def _shard(path: Path, named: str) -> Shard:
             for name, one in sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
         ]
         starts = [data, *(one.end for one in tensors)]
-        gapless = [one.start for one in tensors] == starts[:-1]
+        ends = sorted(data + one["data_offsets"][1] for one in entries.values())
+        gapless = [one.start for one in tensors] == starts[:-1] and ends == starts[1:] and size <= starts[-1]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         gapless, tensors, metadata, starts = False, [], {}, [data]
     if not gapless:

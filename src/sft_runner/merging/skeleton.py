@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.config.schema import Config
-from sft_runner.errors import StageFailed
-from sft_runner.merging.loading import vocabulary
+from sft_runner.merging.loading import another, configuration, fitting, saved, vocabulary
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -71,33 +70,29 @@ def quantized_layers(config: Config, base: Path, own_code: bool = False) -> dict
 def adapted(base: Path, adapter: Path, own_code: bool = False) -> Any:
     """A skeleton with PEFT's layers around it, whose own weights are real and on the CPU.
 
-    Raises `StageFailed` for an adapter that was made for another model.
+    Raises `StageFailed` for an adapter that is damaged, or was made for another model.
     """
-    from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 
-    written = load_file(adapter / "adapter_model.safetensors")
+    config, written = configuration(adapter), saved(adapter)
+    config.inference_mode = True
+    empty = skeleton(base, own_code)
+    if rows := vocabulary(empty, {name: value.shape for name, value in written.items()}):
+        empty.resize_token_embeddings(rows, mean_resizing=False)
     with warnings.catch_warnings():
         # PEFT warns of an adapter on tied embeddings, which merging unties
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
-        try:
-            config = PeftConfig.from_pretrained(str(adapter), local_files_only=True)
-            config.inference_mode = True
-            empty = skeleton(base, own_code)
-            if rows := vocabulary(empty, {name: value.shape for name, value in written.items()}):
-                empty.resize_token_embeddings(rows, mean_resizing=False)
+        with fitting(adapter, base):
             model: Any = PeftModel(empty, config, low_cpu_mem_usage=True)
             for module in model.modules():
                 if hasattr(module, "_move_adapter_to_device_of_base_layer"):
                     module._move_adapter_to_device_of_base_layer = _stay  # PEFT would move what it loads to "meta"
             loaded: Any = set_peft_model_state_dict(model, written, low_cpu_mem_usage=True)
-        except (RuntimeError, ValueError) as error:  # shapes that do not fit, layers that are not there
-            raise _foreign(str(error).strip().splitlines()[-1].strip()) from error
         expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     if loaded.unexpected_keys:
-        raise _foreign(f"the base has no layer for {_some(loaded.unexpected_keys)}")
+        raise another(adapter, base, f"the base has no layer for {_some(loaded.unexpected_keys)}")
     if lost := [name for name, value in expected.items() if value.is_meta]:
-        raise _foreign(f"the adapter lacks {_some(lost)}")
+        raise another(adapter, base, f"it lacks {_some(lost)}")
     return model.eval()
 
 
@@ -132,10 +127,3 @@ def _some(found: Iterable[str]) -> str:
     """The first of some names, and how many more there are."""
     first, *more = sorted(found)
     return first + (f" and {len(more)} more" if more else "")
-
-
-def _foreign(why: str) -> StageFailed:
-    return StageFailed(
-        f"proof of the adapter: it was trained on another model than this base: {why}",
-        "merge it into the model that it was trained on; run again with force=[train] where model.name is right",
-    )

@@ -5,17 +5,20 @@ one piece after the other, so that reading, calculating and writing overlap.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sft_runner.disk import write_json
+from sft_runner.errors import NotFinite, UserError
 from sft_runner.merging import arithmetic, companions, loading, shards, whole
 from sft_runner.merging.change import Change
 from sft_runner.merging.layers import Fitted, Unstreamable, fit
 from sft_runner.merging.pieces import Job
 from sft_runner.merging.shards import FLOATS, INDEX, Shard
+from sft_runner.merging.tensors import Tensors
 from sft_runner.merging.writing import write
 
 if TYPE_CHECKING:
@@ -45,13 +48,13 @@ def merge(
     """Write `target`: the model in `base` with the adapter in its weights, and all else that belongs to it.
 
     What the stream cannot do PEFT does, with the whole model in memory on `device`; `Change.note` says why. `target`
-    comes into being when it is complete. Raises `UserError` for a base that is damaged or stored quantized,
+    comes into being when it is complete. Raises `UserError` for a base that is damaged, not finite or stored quantized,
     `StageFailed` for an adapter that does not fit it, leaves no trace or breaks the weights, and `MachineError`
     where the disk is full.
     """
     start = time.perf_counter()
     loading.refuse_quantized(base)
-    with companions.beside(target) as aside:
+    with companions.beside(target) as aside, _guilt(base):
         stored = shards.read(base)
         try:
             fitted = fit(base, adapter, (one for shard in stored for one in shard.tensors), own_code)
@@ -63,6 +66,20 @@ def merge(
             change = _merge(base, stored, fitted, aside, rounding, report)
             companions.carry(base, aside, own_code)
     return replace(change, seconds=time.perf_counter() - start, bytes=companions.weight_bytes(target))
+
+
+@contextmanager
+def _guilt(base: Path) -> Iterator[None]:
+    """Blame the base for merged weights that are not finite where it is not finite itself."""
+    try:
+        yield
+    except NotFinite as error:
+        for name, file in Tensors.of(base, "the base").of_files.items():
+            value = file.get_tensor(name)
+            if value.is_floating_point() and not arithmetic.is_finite(value):
+                why = f"model.name: {name} in {base} has values that are no numbers"
+                raise UserError(why, "fetch the model again") from error
+        raise
 
 
 def _merge(

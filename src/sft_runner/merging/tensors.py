@@ -58,5 +58,6 @@ class Tensors:
 
 
 def _incomplete(what: str, why: str) -> StageFailed:
-    again = "fetch the model again" if what == "the base" else "run again with force=[merge]"
+    stage = "train" if what == "the trained model" else "merge"
+    again = "fetch the model again" if what == "the base" else f"run again with force=[{stage}]"
     return StageFailed(f"proof of the files: the weights of {what} are not complete: {why}", again)

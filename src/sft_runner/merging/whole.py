@@ -8,7 +8,7 @@ from typing import Any
 
 from sft_runner.disk import explained
 from sft_runner.errors import StageFailed
-from sft_runner.merging import companions
+from sft_runner.merging import arithmetic, companions, loading
 from sft_runner.merging.change import Change
 from sft_runner.merging.loading import dtype_of
 
@@ -19,29 +19,33 @@ def merge(
     """Merge the adapter of a model from `load_adapted` and write the whole model; `adapted` is used up.
 
     `rounding` is what `stream.merge` takes, `note` says why it was not used. Raises `StageFailed` where an adapter that
-    is not zero leaves no trace, or breaks the weights.
+    is not zero leaves no trace or breaks the weights and where PEFT cannot do it, and `MachineError` where the disk is
+    full.
     """
+    import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import GenerationConfig
 
-    from sft_runner.merging.arithmetic import not_finite, traceless
+    from sft_runner.merging.rounding import round_in_place
 
     start = time.perf_counter()
     _untie(adapted)
     modules: dict[str, Any] = dict(adapted.get_base_model().named_modules())
     layers = {name: module for name, module in modules.items() if isinstance(module, BaseTunerLayer)}
     if rounding is not None:
-        _round(adapted.get_base_model(), base, rounding, own_code)
+        round_in_place(adapted, base, rounding, own_code)
     before = {_unwrapped(name): _digest(layer.get_base_layer()) for name, layer in layers.items()}
     trained = any(map(_acts, layers.values()))
     del modules, layers
     try:
         merged: Any = adapted.merge_and_unload(safe_merge=True)
-    except ValueError as error:  # PEFT found values that are not finite
-        raise not_finite(str(error)) from error
+    except torch.OutOfMemoryError:
+        raise
+    except loading.REFUSALS as error:
+        raise arithmetic.failed(error, str(error)) from error
     changed = sum(_digest(merged.get_submodule(name)) != digest for name, digest in before.items())
     if trained and not changed:
-        raise traceless(len(before), dtype_of(merged))
+        raise arithmetic.traceless(len(before), dtype_of(merged))
     # the base's own file is copied later; values that transformers loads but refuses to write must not stop here
     merged.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     with explained(target / "model.safetensors"):
@@ -97,18 +101,6 @@ def _untie(adapted: Any) -> None:
     if embedding.weight is head.weight:
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         model.config.get_text_config().tie_word_embeddings = model.config.tie_word_embeddings = False
-
-
-def _round(model: Any, base: Path, rounding: Any, own_code: bool) -> None:
-    """Round the weights of a model with PEFT's layers in it that training saw rounded."""
-    from sft_runner.merging import shards
-    from sft_runner.merging.skeleton import names, skeleton
-
-    values = {_unwrapped(name): value for name, value in model.named_parameters()}
-    files = [one.name for shard in shards.read(base) for one in shard.tensors]
-    for name, source in names(skeleton(base, own_code), files).files.items():
-        if rounding.covers(source):
-            values[name].data = rounding.round(source, values[name].data.cpu()).to(values[name])
 
 
 def _acts(layer: Any) -> bool:

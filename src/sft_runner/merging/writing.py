@@ -4,11 +4,13 @@ A thread needs no more memory than a piece. Only a tensor that PEFT's own layer 
 as a whole.
 """
 
+import errno
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.data.pool import cores
@@ -16,14 +18,15 @@ from sft_runner.disk import explained
 from sft_runner.errors import UserError
 from sft_runner.merging import arithmetic, shards
 from sft_runner.merging.layers import Edit
-from sft_runner.merging.pieces import SPAN, Job, Piece, pieces
+from sft_runner.merging.pieces import Job, Piece, pieces
 from sft_runner.merging.shards import FLOATS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LARGE = 64 << 20
-"""Bytes of a tensor from which on only one of them is in memory as a whole."""
+WHOLE = 128 << 20
+"""Bytes in float32 of all tensors that are in memory as a whole at one time; PEFT needs a few times as many for its
+sums. A tensor that is larger is there alone."""
 THREADS = 8
 """More do not make a disk faster."""
 SYNC = 256 << 20
@@ -45,8 +48,8 @@ def write(
     threads = min(THREADS, cores())
     with _one_thread_each(), ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as syncing:
         work.syncing = syncing
-        open_jobs = [job for job in jobs if not job.left]
-        waiting = [*(pool.submit(work.close, job) for job in open_jobs), *(pool.submit(work.do, one) for one in todo)]
+        empty = [job for job in jobs if not job.left]
+        waiting = [*(pool.submit(work.close, job) for job in empty), *(pool.submit(work.do, one) for one in todo)]
         try:
             while waiting:
                 done, rest = wait(waiting, PATIENCE, FIRST_EXCEPTION)
@@ -78,7 +81,7 @@ class _Work:
         self.changed: set[str] = set()
         self.written = 0
         self.stopped = False
-        self._large = threading.Lock()
+        self._whole = _Budget(WHOLE)
         self._own = threading.local()
 
     def do(self, piece: Piece) -> None:
@@ -92,7 +95,9 @@ class _Work:
             elif piece.row is not None:
                 self._merge_rows(piece, source, target)
             else:
-                with self._large if piece.size > LARGE else nullcontext():
+                with self._whole.taken(4 * math.prod(piece.tensor.shape)):
+                    if self.stopped:
+                        return
                     self._merge_whole(piece, source, target)
             self._count(piece)
 
@@ -115,13 +120,16 @@ class _Work:
                 job.handles = source, target
                 os.ftruncate(target, job.target.size)
                 header = os.pread(source, job.source.data, 0) if job.as_before else shards.header(job.target)
-                _write(target, header, 0)
+                _write(job, target, header, 0)
             return job.handles
 
     def _copy(self, piece: Piece, source: int, target: int) -> None:
-        buffer = self._buffer("bytes", SPAN)
-        _read(piece.job, source, buffer[: piece.size].numpy(), piece.source)
-        _write(target, buffer[: piece.size].numpy(), piece.target)
+        done = _copied(piece, source, target)
+        size = piece.size - done
+        if size:
+            buffer = self._buffer("bytes", size)[:size].numpy()
+            _read(piece.job, source, buffer, piece.source + done)
+            _write(piece.job, target, buffer, piece.target + done)
 
     def _merge_rows(self, piece: Piece, source: int, target: int) -> None:
         import torch
@@ -133,14 +141,10 @@ class _Work:
         _read(piece.job, source, raw.numpy(), piece.source)
         shape = (-1, *piece.tensor.shape[1:])
         before, after = raw.view(dtype).view(shape), made.view(dtype).view(shape)
-        summed = self._buffer("summed", 2 * piece.size)[: 2 * piece.size].view(torch.float32).view(shape)
-        summed.copy_(before)
-        arithmetic.add(self.edits[piece.tensor.name], summed, piece.row)
-        after.copy_(summed)
-        if not arithmetic.is_finite(after):
-            raise arithmetic.not_finite(piece.tensor.name)
+        room = self._buffer("room", 2 * piece.size)[: 2 * piece.size].view(torch.float32).view(shape)
+        arithmetic.rows(self.edits[piece.tensor.name], before, after, room, piece.row, piece.tensor.name)
         self._compare(piece.tensor.name, before, after)
-        _write(target, made.numpy(), piece.target)
+        _write(piece.job, target, made.numpy(), piece.target)
 
     def _merge_whole(self, piece: Piece, source: int, target: int) -> None:
         import torch
@@ -157,7 +161,7 @@ class _Work:
             merged = arithmetic.whole(edit, weight, piece.tensor.name)
             self._compare(piece.tensor.name, weight, merged)
             weight = merged
-        _write(target, weight.contiguous().reshape(-1).view(torch.uint8).numpy(), piece.target)
+        _write(piece.job, target, weight.contiguous().reshape(-1).view(torch.uint8).numpy(), piece.target)
 
     def _compare(self, name: str, before: "Tensor", after: "Tensor") -> None:
         """Note that a tensor has changed; most show it at once."""
@@ -204,6 +208,45 @@ class _Work:
         return found
 
 
+class _Budget:
+    """Bytes that threads take, and wait for."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._returned = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Have so many bytes while the block runs, or all there are where it is more than that."""
+        size = min(size, self.limit)
+        with self._returned:
+            self._returned.wait_for(lambda: self.used + size <= self.limit)
+            self.used += size
+        try:
+            yield
+        finally:
+            with self._returned:
+                self.used -= size
+                self._returned.notify_all()
+
+
+def _copied(piece: Piece, source: int, target: int) -> int:
+    """How many of a piece's bytes the kernel has copied by itself: all, or where it cannot, as between disks, none."""
+    done = 0
+    with piece.job.writing:
+        while done < piece.size:
+            try:
+                count = os.copy_file_range(source, target, piece.size - done, piece.source + done, piece.target + done)
+            except OSError as error:
+                if error.errno in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                    break
+                raise
+            if not count:
+                break
+            done += count
+    return done
+
+
 def _read(job: Job, handle: int, buffer: Any, place: int) -> None:
     """Fill a buffer of bytes. Raises `UserError` where the file ends before."""
     view = memoryview(buffer)
@@ -214,12 +257,13 @@ def _read(job: Job, handle: int, buffer: Any, place: int) -> None:
         view, place = view[count:], place + count
 
 
-def _write(handle: int, data: Any, place: int) -> None:
+def _write(job: Job, handle: int, data: Any, place: int) -> None:
     """Write all bytes of a buffer."""
     view = memoryview(data)
-    while view:
-        count = os.pwrite(handle, view, place)
-        view, place = view[count:], place + count
+    with job.writing:
+        while view:
+            count = os.pwrite(handle, view, place)
+            view, place = view[count:], place + count
 
 
 @contextmanager

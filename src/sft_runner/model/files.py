@@ -31,7 +31,11 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
 )
-FETCHED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md")
+KINDS = (".jinja", ".json", ".model", ".tiktoken", ".txt")
+"""Endings of files that a tokenizer or a processor reads."""
+LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+"""Files that must go along with a model's weights."""
+FETCHED = (*(f"*{kind}" for kind in KINDS), *LICENCES, "*.safetensors", "README.md")
 """What is downloaded of a hub model: no code, never pickles."""
 
 

@@ -1,5 +1,6 @@
 """What the HTML pages share: a frame that loads nothing and runs no script, its style sheet, and Jinja for it."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,3 +19,8 @@ def environment(folder: Path) -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def without_links(html: str) -> str:
+    """The same page for another place: what it links to in its own folder and beside it is only named."""
+    return re.sub(r'<a href="(?!#)[^"]*">(.*?)</a>', r"\1", html, flags=re.DOTALL)

@@ -3,11 +3,15 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sft_runner.disk import explained, sync_folder
 from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan
 from sft_runner.runs import RunFolder
+
+if TYPE_CHECKING:
+    from sft_runner.report.record import Record
 
 PAGE, SUMMARY = "report.html", "report.md"
 """What is written into the run folder: the page, and the same in short for a pull request."""
@@ -16,26 +20,42 @@ PAGE, SUMMARY = "report.html", "report.md"
 def write(plan: Plan, outcome: Outcome, folder: RunFolder) -> list[Path]:
     """Write the report of a run into its folder; returns its files. What goes wrong here is told and ends nothing."""
     try:
-        return _write(plan, outcome, folder)
+        from sft_runner.report.record import of
+
+        return make(of(plan, outcome, folder))
     except Exception as error:  # a run must not fail for its report
-        print(f"warning: the run's report could not be written: {type(error).__name__}: {error}", file=sys.stderr)
-        return []
+        return _failed(error)
 
 
-def _write(plan: Plan, outcome: Outcome, folder: RunFolder) -> list[Path]:
+def again(folder: Path) -> list[Path]:
+    """The same for a run that is over, from what its folder says."""
+    try:
+        from sft_runner.report.record import read
+
+        return make(read(folder))
+    except Exception as error:  # nor must what only looks at a run
+        return _failed(error)
+
+
+def make(record: "Record") -> list[Path]:
+    """Write the report of a run into its folder; returns its files. Raises `MachineError` where that cannot be."""
     from sft_runner.report.cleaning import clean
     from sft_runner.report.markdown import markdown
     from sft_runner.report.page import page, parts, problems
-    from sft_runner.report.record import of
 
-    record = clean(of(plan, outcome, folder))
+    record = clean(record)
     made = parts(record)
     if wrong := problems(made):
         print(f"warning: the run's report lacks a part: {'; '.join(wrong)}", file=sys.stderr)
     texts = {PAGE: page(record, made), SUMMARY: markdown(record, made)}
     for name, text in texts.items():
-        keep(folder.path / name, text)
-    return [folder.path / name for name in texts]
+        keep(record.folder / name, text)
+    return [record.folder / name for name in texts]
+
+
+def _failed(error: Exception) -> list[Path]:
+    print(f"warning: the run's report could not be written: {type(error).__name__}: {error}", file=sys.stderr)
+    return []
 
 
 def keep(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """What must not stand in a report, which is passed on: secrets in addresses, and where this machine keeps things."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,14 +10,15 @@ from sft_runner.tracking.safe import masked
 
 
 def clean(record: Record) -> Record:
-    """The same record, its texts without secrets and with places relative to `output_dir`.
+    """The same record, its texts without secrets and with places below `output_dir` relative to it.
 
-    Settings are kept as they are: `config.yaml` was written without secrets.
+    Other places stay, such as `data.path`: they are what was asked. Settings are kept as they are: `config.yaml` was
+    written without secrets.
     """
-    place = f"{record.output_dir}/"
+    place = re.compile(rf"(?<![\w./-]){re.escape(str(record.output_dir))}(?![\w.-])")
 
     def text(value: str) -> str:
-        return masked(value.replace(place, f"{record.output_dir.name}/"))
+        return masked(place.sub(lambda _: record.output_dir.name, value))
 
     return replace(
         record,

@@ -1,12 +1,12 @@
 """Several runs beside each other: what was set otherwise, what came out, and whether that can be compared at all."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sft_runner.data.report.visible import harmless
 from sft_runner.report import scores
+from sft_runner.report.comparable import Comparable
 from sft_runner.report.pairs import Pairs
 from sft_runner.report.record import Record
 from sft_runner.report.verdict import verdict
@@ -14,8 +14,10 @@ from sft_runner.tracking.numbers import is_number
 
 PASSED_OVER = ("name", "output_dir", "tracking", "stage", "dry_run", "force")
 """Settings that change no result, nor what it costs."""
-BY_TOKENS = ("loss", "perplexity", "token_accuracy")
-"""Metrics of tokens: those of two tokenizers say nothing about each other."""
+_OPEN = (None, "auto")
+"""Values of settings that are found from the model and the hardware before training."""
+LONGEST_LABEL = 60
+"""Characters of what a run is called in a picture."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -63,20 +65,36 @@ class Comparison:
     """What else came out, as text: state, gates, seconds, memory."""
     doubts: list[str]
     """Why some numbers cannot be compared."""
+    same: list[str]
+    """Which runs have one tuned model and its scores in common."""
+
+    @property
+    def names(self) -> list[str]:
+        """The runs in a picture: by their names, else by what was set otherwise, else by their times."""
+        told = [run.name for run in self.runs]
+        if len(set(told)) < len(told):
+            told = [self._set(place) or run.folder.name for place, run in enumerate(self.runs)]
+        return [f"{letter}  {shortened(name, LONGEST_LABEL)}" for letter, name in zip(self.letters, told, strict=True)]
+
+    def _set(self, place: int) -> str:
+        """What was set otherwise in one run, in short."""
+        values = {key.rpartition(".")[2]: value[place] for key, value in self.settings.items()}
+        return ", ".join(f"{key} {setting(value)}" for key, value in values.items() if value is not None)
 
 
 def compare(runs: Sequence[Record]) -> Comparison:
     """Put runs beside each other."""
-    differing = {part: len(set(found)) > 1 for part, found in _rows(runs).items()}
-    tokens = len({_tokens(run) for run in runs} - {None}) > 1
+    comparable = Comparable(runs)
+    letters = [LETTERS[place] if place < len(LETTERS) else str(place + 1) for place in range(len(runs))]
     return Comparison(
         list(runs),
-        [LETTERS[place] if place < len(LETTERS) else str(place + 1) for place in range(len(runs))],
+        letters,
         _settings(runs),
-        list(_scores(runs, differing, tokens)),
+        list(_scores(runs, comparable)),
         [verdict(run).title for run in runs],
         _facts(runs),
-        list(_doubts(runs, differing, tokens)),
+        list(comparable.doubts()),
+        list(_same(runs, letters)),
     )
 
 
@@ -89,14 +107,50 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
+def shortened(text: str, most: int) -> str:
+    """A text, or as much of it as `most` characters hold."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def setting(value: Any) -> str:
+    """A setting as it is written on the command line."""
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else harmless(str(value))
+
+
 def _settings(runs: Sequence[Record]) -> dict[str, list[Any]]:
     configs = [dict(flat(run.config)) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config if key.partition(".")[0] not in PASSED_OVER)
-    columns = {key: [config.get(key) for config in configs] for key in keys}
+    parts = [key.split(".") for key in keys]
+    parents = {".".join(part[:depth]) for part in parts for depth in range(len(part))}  # such as no gates at all
+    columns = {key: _fitted(runs, key, [config.get(key) for config in configs]) for key in keys if key not in parents}
     return {key: values for key, values in columns.items() if any(value != values[0] for value in values)}
 
 
-def _scores(runs: Sequence[Record], differing: Mapping[str, bool], tokens: bool) -> Iterator[Score]:
+def _fitted(runs: Sequence[Record], key: str, values: list[Any]) -> list[Any]:
+    """The values of a key. What fits the hardware stays open where training is cached: it is as it was then."""
+    if not key.startswith("hardware."):
+        return values
+    trained = [(run.known.get("stages") or {}).get("train") for run in runs]
+    known = {one: value for one, value in zip(trained, values, strict=True) if one and value not in _OPEN}
+    return [known.get(one, value) if value in _OPEN else value for one, value in zip(trained, values, strict=True)]
+
+
+def _scored(run: Record) -> str:
+    """What identifies its tuned model with its scores; empty where it has none."""
+    return str((run.known.get("stages") or {}).get("evaluate", "")) if "evaluate" in run.manifests else ""
+
+
+def _same(runs: Sequence[Record], letters: Sequence[str]) -> Iterator[str]:
+    """Which runs found the scores of another one."""
+    by_scores: dict[str, list[str]] = {}
+    for run, letter in zip(runs, letters, strict=True):
+        by_scores.setdefault(_scored(run), []).append(letter)
+    for scored, same in by_scores.items():
+        if scored and len(same) > 1:
+            yield f"{', '.join(same[:-1])} and {same[-1]}: the same model and scores"
+
+
+def _scores(runs: Sequence[Record], comparable: Comparable) -> Iterator[Score]:
     """The held-out rows, then their parts, other sets and benchmarks."""
     found = []
     for run in runs:
@@ -108,11 +162,12 @@ def _scores(runs: Sequence[Record], differing: Mapping[str, bool], tokens: bool)
         row = [one.get((part, metric)) for one in found]
         tuned = [line.tuned if line else None for line in row]
         lower = any(scores.less_is_better(line) for line in row if line)
-        same_rows = not differing.get(part.partition(":")[0], differing[scores.ALL])
-        comparable = same_rows and not (tokens and metric in BY_TOKENS)
+        can = comparable(part, metric)
 
-        def better(first: int, second: int, told: bool = comparable and part == scores.ALL) -> scores.Value | None:
-            return pairs.gain(first, second, metric, lower) if told else None  # noqa: B023
+        def better(first: int, second: int, told: bool = can and part == scores.ALL) -> scores.Value | None:
+            if not told or _scored(runs[first]) == _scored(runs[second]):
+                return None
+            return pairs.gain(first, second, metric, lower)  # noqa: B023
 
         yield Score(
             part,
@@ -121,7 +176,7 @@ def _scores(runs: Sequence[Record], differing: Mapping[str, bool], tokens: bool)
             tuned,
             [line.gain if line else None for line in row],
             [better(0, place) if place and tuned[place] else None for place in range(len(runs))],
-            _marks(tuned, lower, better) if comparable else [""] * len(runs),
+            _marks(tuned, lower, better) if can else [""] * len(runs),
         )
 
 
@@ -175,46 +230,3 @@ def _seconds(run: Record) -> str:
 
 def _number(value: Any, form: str) -> str:
     return form.format(value) if is_number(value) else "–"
-
-
-def _rows(runs: Sequence[Record]) -> dict[str, list[str]]:
-    """Part -> what tells its rows from others, for each run that was scored: `""` are the held-out rows."""
-    found: dict[str, list[str]] = {scores.ALL: []}
-    for run in runs:
-        for stage in ("evaluate", "baseline"):
-            if stage in run.manifests:
-                for path in sorted(run.place(stage).glob("predictions*.jsonl")):
-                    part = path.name.removeprefix("predictions").removesuffix("jsonl").strip(".")
-                    found.setdefault(part, []).append(_digest(path))
-                break
-    return found
-
-
-def _digest(path: Any) -> str:
-    """Hash of the prompts and the expected answers of a `predictions.jsonl`, in their order."""
-    digest = hashlib.sha256()
-    with open(path, encoding="utf-8", errors="surrogatepass") as file:
-        for line in file:
-            row = json.loads(line)
-            pair = json.dumps([row.get("prompt"), row.get("expected")], sort_keys=True)
-            digest.update(pair.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _tokens(run: Record) -> int | None:
-    """Answer tokens that were scored: another tokenizer makes another number of them of the same rows."""
-    return scores.rests_on(run.scores).get("tokens")
-
-
-def _doubts(runs: Sequence[Record], differing: Mapping[str, bool], tokens: bool) -> Iterator[str]:
-    for part, differs in differing.items():
-        if differs:
-            yield f"{f'the rows of {part}' if part else 'the held-out rows'} differ: scores on them cannot be compared"
-    if tokens and not differing[scores.ALL]:
-        names = ", ".join(scores.words(name) for name in BY_TOKENS)
-        yield f"the same rows are other tokens in some runs: {names} cannot be compared, bits per byte can"
-    for run in runs:
-        if not run.scores.get("tuned"):
-            yield f"{run.label} has no scores of a tuned model: {verdict(run).title.lower()}"
-        elif "evaluate" not in run.manifests:
-            yield f"{run.label}: its stage folders are gone, so its rows cannot be checked"

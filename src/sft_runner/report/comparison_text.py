@@ -7,7 +7,7 @@ from typing import Any
 
 from sft_runner.data.report.visible import harmless
 from sft_runner.report import scores
-from sft_runner.report.comparison import Comparison
+from sft_runner.report.comparison import Comparison, setting, shortened
 
 LEAST_COLUMN = 9
 """Characters of a run's column."""
@@ -25,7 +25,8 @@ Table = tuple[str, list[tuple[str, list[str]]]]
 def text(found: Comparison, width: int) -> str:
     """The comparison as aligned plain text of at most `width` columns, the runs in as many blocks as that takes."""
     lines = [f"{letter}  {harmless(run.label)}" for letter, run in zip(found.letters, found.runs, strict=True)]
-    lines += ["", *(f"note: {harmless(doubt)}" for doubt in found.doubts), *([""] if found.doubts else [])]
+    notes = [f"note: {harmless(note)}" for note in (*found.doubts, *found.same)]
+    lines += ["", *notes, *([""] if notes else [])]
     tables = list(_tables(found))
     first = max((len(name) for _, rows in tables for name, _ in rows), default=0)
     sizes = [
@@ -66,6 +67,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "scores": [{"name": score.name, **asdict(score)} for score in found.scores],
         "facts": found.facts,
         "not_comparable": found.doubts,
+        "same": found.same,
     }
 
 
@@ -88,15 +90,15 @@ def difference(metric: str, value: scores.Value | None) -> str:
     return f"{ends[0]} [{ends[1]}, {ends[2]}]{' points' if scores.is_share(metric) else ''} "
 
 
-def setting(value: Any) -> str:
-    """A setting as it is written on the command line, shortened."""
-    told = "null" if value is None else str(value).lower() if isinstance(value, bool) else harmless(str(value))
-    return told if len(told) <= LONGEST_VALUE else f"{told[: LONGEST_VALUE - 1]}…"
-
-
 def _tables(found: Comparison) -> Iterator[Table]:
     if found.settings:
-        yield "settings", [(f"  {harmless(key)}", list(map(setting, values))) for key, values in found.settings.items()]
+        yield (
+            "settings",
+            [
+                (f"  {harmless(key)}", [shortened(setting(value), LONGEST_VALUE) for value in values])
+                for key, values in found.settings.items()
+            ],
+        )
     main = [score for score in found.scores if not score.part]
     wanted = {MAIN, *(run.headline for run in found.runs)}
     tasks = {str(task) for run in found.runs for task in (run.scores.get("tuned") or {}).get("benchmarks") or ()}

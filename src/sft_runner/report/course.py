@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_runner.cost.duration import told
-from sft_runner.evaluation.gates import HELD_BACK
+from sft_runner.evaluation import gates
 from sft_runner.report.record import Record, moment
 from sft_runner.store import LOG
 from sft_runner.tracking.numbers import is_number
@@ -94,11 +94,11 @@ def _state(record: Record, name: str, planned: str) -> str:
 
 
 def _unfinished(record: Record, name: str, next_one: bool) -> str:
-    if record.fit is False and name in HELD_BACK:
+    if name in gates.held_back(gates.read({"gates": record.gates}), record.config.get("force") or ()):
         return "not run: a gate failed"
     if not next_one:
         return "not reached"
-    return {"failed": "failed", "cancelled": "stopped"}.get(record.state, "not complete")
+    return {"failed": "failed", "cancelled": "stopped", "killed": "killed"}.get(record.state, "not complete")
 
 
 def seconds(value: Any) -> str:
@@ -106,6 +106,11 @@ def seconds(value: Any) -> str:
     if not is_number(value):
         return ""
     return f"{value:.1f} s" if value < 60 else told(value)
+
+
+def counted(number: float, noun: str) -> str:
+    """`1 row`, `2,001 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _planned(record: Record) -> dict[str, str]:
@@ -119,10 +124,10 @@ def _rows(record: Record) -> str:
     train = record.metrics("train")
     parts = []
     if is_number(train.get("steps")):
-        parts.append(f"{train['steps']:,} steps")
+        parts.append(counted(train["steps"], "step"))
     if is_number(train.get("tokens")):
         epochs = f" in {train['epochs']:.3g} epochs" if is_number(train.get("epochs")) else ""
-        parts.append(f"{train['tokens']:,} tokens{epochs}")
+        parts.append(f"{counted(train['tokens'], 'token')}{epochs}")
     if (why := train.get("stopped_by", "steps")) != "steps":
         parts.append(f"ended by {why}")
     return ", ".join(parts)

@@ -1,12 +1,15 @@
 """Loss curves of several runs on common axes. Geometry in the units of the picture's view box."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sft_runner.disk import read_json
 from sft_runner.report.record import Record
+from sft_runner.report.ticks import powers, rounded
+from sft_runner.store import EVENTS
 from sft_runner.tracking.numbers import is_number
 
 WIDTH, HEIGHT = 720.0, 260.0
@@ -47,6 +50,10 @@ class Curves:
     """Places and labels on the left axis."""
     logarithmic: bool
     """Whether losses are placed by their logarithm."""
+    width: float = WIDTH
+    """Of the part with curves."""
+    height: float = HEIGHT
+    """Its height."""
 
 
 def curves(runs: Sequence[Record], labels: Sequence[str]) -> Curves | None:
@@ -74,32 +81,41 @@ def curves(runs: Sequence[Record], labels: Sequence[str]) -> Curves | None:
         )
         for place, logged in found
     ]
-    ticks = _powers(low, high) if logarithmic else _round(high, low)
-    steps = [(round(step / last * WIDTH, 1), f"{step:,.0f}") for step in _round(last)]
+    ticks = powers(low, high) if logarithmic else rounded(low, high)
+    steps = [(round(step / last * WIDTH, 1), f"{step:,.0f}") for step in rounded(0.0, last) if step.is_integer()]
     return Curves(drawn, steps, [(height(tick), f"{tick:.3g}") for tick in ticks], logarithmic)
 
 
-def _round(high: float, low: float = 0.0) -> list[float]:
-    """Round values from `low` to `high`, at most six steps apart, as a reader expects them on an axis."""
-    power = 10.0 ** math.floor(math.log10(max(high - low, 1e-9)) - 1)
-    step = next(factor * power for factor in (1, 2, 5, 10, 20, 50) if high - low <= 6 * factor * power)
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _powers(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times each power of ten between them."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [tick for power in powers for tick in (10.0**power, 2 * 10.0**power, 5 * 10.0**power) if low <= tick <= high]
-
-
 def points(run: Record) -> list[tuple[float, float]]:
-    """Step and loss of each entry of the trainer's log, at most `MOST_POINTS`: means of neighbours."""
-    training: Any = read_json(run.place("train") / "training.json") if "train" in run.manifests else None
-    logged = [
-        (float(entry["step"]), float(entry["loss"]))
-        for entry in (training or {}).get("logged") or ()
+    """Step and loss of each entry of the trainer's log, at most `MOST_POINTS`: means of neighbours.
+
+    Of a training that ended before its end they are what it told until then.
+    """
+    training: Any = read_json(run.place("train") / "training.json")
+    entries = training.get("logged") or () if isinstance(training, Mapping) else _told(run)
+    by_step = {
+        float(entry["step"]): float(entry["loss"])
+        for entry in entries
         if is_number(entry.get("step")) and is_number(entry.get("loss")) and math.isfinite(entry["loss"])
-    ]
+    }  # a training that went on tells some steps again
+    logged = sorted(by_step.items())
     size = math.ceil(len(logged) / MOST_POINTS) or 1
     parts = [logged[first : first + size] for first in range(0, len(logged), size)]
     return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]
+
+
+def _told(run: Record) -> list[Mapping[str, Any]]:
+    """The events of a training, as far as they were written whole."""
+    try:
+        lines = (run.place("train") / EVENTS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:  # it was killed in the middle of a line
+            continue
+        if isinstance(event, Mapping):
+            found.append(event)
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sft_runner.report.scores import Value, is_share, shown
+from sft_runner.report.ticks import powers, rounded
 
 LOG_SCALE_FROM = 30
 """Values whose largest is so many times the smallest are placed by their logarithm, as the loss curve does it."""
@@ -51,8 +52,8 @@ class Picture:
 
     rows: list[Row]
     """From the top."""
-    ends: tuple[str, str]
-    """What the left and the right end of the scale mean."""
+    ticks: list[tuple[float, str]]
+    """Places of round values on the scale, in percent of the width, and what they are."""
     logarithmic: bool
     """Whether equal distances are equal ratios."""
 
@@ -84,7 +85,15 @@ def picture(metric: str, lines: Sequence[Named]) -> Picture:
         there = [(kind, what, value) for kind, what, value in named if value and not math.isnan(value.number)]
         text = " → ".join(shown(metric, value.number) for _, _, value in there)
         rows.append(Row(label, text, [dot(*one) for one in there]))
-    return Picture(rows, (shown(metric, low), shown(metric, high)), logarithmic)
+    round_ = powers(low, high) if logarithmic else rounded(low, high)
+    return Picture(
+        rows,
+        [
+            (place(value), f"{value:.0%}".replace("%", " %") if is_share(metric) else shown(metric, value))
+            for value in round_
+        ],
+        logarithmic,
+    )
 
 
 def _span(seen: Sequence[float], logarithmic: bool) -> tuple[float, float]:

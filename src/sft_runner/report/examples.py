@@ -17,12 +17,12 @@ from sft_runner.tracking.numbers import is_number
 
 WANTED = {"worse": 4, "better": 3, "same": 3}
 """How many rows of each kind are shown, as far as there are so many; else more of the others."""
-MOST_READ = 20_000
-"""Rows that are looked through."""
+MOST_ROWS, MOST_BYTES = 20_000, 16_000_000
+"""Rows that are looked through, and what they take in the file: a fraction of a second."""
 LONGEST = 6_000
 """Characters of a text that are shown; its middle is left out."""
-_MOST_COMPARED = 1_500
-"""Words of a text up to which its difference to the expected one is marked; longer ones would take seconds."""
+_MOST_COMPARED = 600
+"""Words, spaces and signs of a text up to which its difference to the expected one is marked."""
 _ALIKE = 0.3
 """Texts less alike than this are not marked: all of them would be."""
 _WORDS = re.compile(r"\w+|\s+|[^\w\s]")
@@ -49,12 +49,17 @@ class Example:
     """Name, base and tuned value of what was measured on the row."""
 
 
-def choose(path: Path, headline: str) -> tuple[list[Example], int]:
-    """The rows to show from a `predictions.jsonl`, the worse ones first, and how many were looked through."""
+def choose(path: Path, headline: str) -> tuple[list[Example], dict[str, int]]:
+    """The rows to show from a `predictions.jsonl`, the worse ones first, and how many of each kind there are among
+    those that were looked through."""
     judged: list[tuple[float, float, int]] = []
-    with open(path, encoding="utf-8", errors="surrogatepass") as file:
-        for place, line in enumerate(islice(file, MOST_READ)):
-            judged.append((*_change(json.loads(line), headline), place))
+    with open(path, "rb") as file:
+        place = 0
+        for line in islice(file, MOST_ROWS):
+            judged.append((*_change(_row(line), headline), place))
+            place += len(line)
+            if place >= MOST_BYTES:
+                break
     by_kind: dict[str, list[int]] = {kind: [] for kind in WANTED}
     for change, _, place in sorted(judged):  # the largest loss of quality first; then by the loss, then by place
         by_kind["worse" if change < 0 else "better" if change > 0 else "same"].append(place)
@@ -64,12 +69,14 @@ def choose(path: Path, headline: str) -> tuple[list[Example], int]:
     chosen = [place for kind, most in WANTED.items() for place in by_kind[kind][:most]]
     spare = [place for kind in ("worse", "same", "better") for place in by_kind[kind][WANTED[kind] :]]
     chosen += spare[: sum(WANTED.values()) - len(chosen)]
-    rows: dict[int, Mapping[str, Any]] = {}
-    with open(path, encoding="utf-8", errors="surrogatepass") as file:
-        rows = {place: json.loads(line) for place, line in enumerate(islice(file, MOST_READ)) if place in set(chosen)}
     order = list(WANTED)
     chosen.sort(key=lambda place: (order.index(kinds[place]), by_kind[kinds[place]].index(place)))
-    return [_example(kinds[place], rows[place]) for place in chosen], len(judged)
+    found = []
+    with open(path, "rb") as file:
+        for place in chosen:
+            file.seek(place)
+            found.append(_example(kinds[place], _row(file.readline())))
+    return found, {kind: len(places) for kind, places in by_kind.items()}
 
 
 def compared(text: str, expected: str) -> Pieces:
@@ -77,13 +84,18 @@ def compared(text: str, expected: str) -> Pieces:
     words, wanted = _WORDS.findall(text.strip()), _WORDS.findall(expected.strip())
     if max(len(words), len(wanted)) > _MOST_COMPARED:
         return [(cut(text, LONGEST), False)]
-    match = SequenceMatcher(None, wanted, words, autojunk=False)
+    match = SequenceMatcher(None, wanted, words)  # frequent words begin no match, so that loops take no minutes
     if match.ratio() < _ALIKE:
         return [(cut(text, LONGEST), False)]
     found: Pieces = []
     for kind, _, _, start, end in match.get_opcodes():
         if piece := "".join(words[start:end]):
             found.append((piece, kind != "equal"))
+    return found
+
+
+def _row(line: bytes) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
     return found
 
 

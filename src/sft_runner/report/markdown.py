@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sft_runner.report import scores
+from sft_runner.report.course import counted
 from sft_runner.report.record import Record
 
 MOST_ROWS = 3
@@ -73,7 +74,7 @@ def _scores(record: Record, made: Mapping[str, Any]) -> Iterator[str]:
     lines = [*found["lines"], *(line for own, metrics in drawn for line in own if line.metric in metrics)]
     head = ("metric", "base", "tuned", "gain", "95 % interval", "")
     yield table(head, [_line(line) for line in lines], "l----l")
-    count = ", ".join(f"{number:,} {what}" for what, number in found["rests_on"].items())
+    count = ", ".join(counted(number, what[:-1]) for what, number in found["rests_on"].items())
     yield f"{count}. A gain is positive where the tuned model is better; ≈ where its interval holds 0."
 
 
@@ -91,12 +92,14 @@ def _line(line: scores.Line) -> Sequence[str]:
 
 def _rows(record: Record, made: Mapping[str, Any]) -> Iterator[str]:
     """One row of each kind, folded away."""
-    found = (made["examples"].values or {}).get("rows") or []
+    examples = made["examples"].values or {}
+    found = examples.get("rows") or []
     first = {row.kind: row for row in reversed(found) if row.answers}
     shown = [first[kind] for kind in ("worse", "better", "same") if kind in first][:MOST_ROWS]
     if not shown:
         return
-    yield "<details><summary>Real rows, both answers</summary>"
+    told = ", ".join(f"{count:,} {kind}" for kind, count in examples["kinds"].items())
+    yield f"<details><summary>Real rows, both answers: {told}</summary>"
     for row in shown:
         yield f"**{row.kind}**: {plain(row.source)}"
         prompt = "\n".join(text for _, text in row.prompt)
@@ -133,7 +136,7 @@ def _course(record: Record, made: Mapping[str, Any]) -> Iterator[str]:
     if figures:
         yield table(("", "the plan said", "measured"), [(name, p or "–", m or "–") for name, p, m in figures], "lll")
     for export in made["exports"].values or []:
-        yield f"Exported {plain(export.form)}: {len(export.files)} files, {export.size}."
+        yield f"Exported {plain(export.form)}: {counted(len(export.files), 'file')}, {export.size}."
 
 
 def _again(record: Record, made: Mapping[str, Any]) -> Iterator[str]:
@@ -142,10 +145,11 @@ def _again(record: Record, made: Mapping[str, Any]) -> Iterator[str]:
     if recipe:
         yield fenced(recipe["command"], "bash")
     if versions:
+        commit, _, changed = versions["commit"].partition(" ")
         facts = {
             "model": f"{versions['model']} {versions['commit_of_model'][:16]}".strip(),
             "data": versions["bytes_of_data"][:16],
-            "commit": versions["commit"][:12],
+            "commit": f"{commit[:12]} {changed}".strip(),
             "hardware": versions["hardware"],
         }
         main = ("sft_runner", "torch", "transformers", "trl", "peft")

@@ -15,6 +15,7 @@ from sft_runner.data.report import reasons
 from sft_runner.data.report.numbers import equation
 from sft_runner.page import environment
 from sft_runner.report import course, examples, exports, proofs, recipe, scores
+from sft_runner.report.curves import Curves, curves
 from sft_runner.report.dots import Picture, picture
 from sft_runner.report.record import Record
 from sft_runner.report.verdict import gates, verdict
@@ -66,6 +67,7 @@ def page(record: Record, made: Mapping[str, Part]) -> str:
         "gain": lambda value, metric: scores.shown_gain(metric, value.number if value else None),
         "interval": lambda value, metric: scores.shown_interval(metric, value),
         "words": scores.words,
+        "counted": course.counted,
     }
     return templates.get_template("page.html.jinja").render(record=record, parts=made, subtitle=subtitle(record))
 
@@ -122,13 +124,14 @@ def _data(record: Record) -> dict[str, Any]:
     }
 
 
-def _curve(record: Record) -> "Markup | str":
-    """The loss over the steps; empty where nothing was trained."""
+def _curve(record: Record) -> "Markup | Curves | str":
+    """The loss over the steps: the picture of the train stage, or of a training that did not end what it told; empty
+    where nothing was trained."""
     from markupsafe import Markup
 
     path = record.place("train") / CURVE
     if "train" not in record.manifests or not path.is_file():
-        return ""
+        return curves([record], ["training"]) or ""
     text = path.read_text(encoding="utf-8")
     if re.search(r"<script|\bon\w+\s*=|(?:href|src)\s*=\s*[\"'](?!#)", text, re.IGNORECASE):
         return ""  # not the picture that the stage drew
@@ -167,9 +170,11 @@ def _named(label: str, line: scores.Line) -> Any:
 def _examples(record: Record) -> dict[str, Any]:
     path = record.place("evaluate") / "predictions.jsonl"
     if "evaluate" not in record.manifests or not path.is_file():
-        return {"rows": [], "of": 0}
-    rows, of = examples.choose(path, record.headline)
-    return {"rows": rows, "of": of, "by": scores.words(record.headline)}
+        return {"rows": []}
+    rows, kinds = examples.choose(path, record.headline)
+    searched = sum(kinds.values())
+    of = max(scores.rests_on(record.scores).get("rows", 0), searched)
+    return {"rows": rows, "kinds": kinds, "searched": searched, "of": of, "by": scores.words(record.headline)}
 
 
 def _proofs(record: Record) -> dict[str, Any]:
@@ -197,7 +202,7 @@ def _versions(record: Record) -> dict[str, Any]:
         "model": (record.config.get("model") or {}).get("name") or "",
         "commit_of_model": str(train.get("model") or (record.manifests.get("prepare") or {}).get("model") or ""),
         "bytes_of_data": str((record.manifests.get("prepare") or {}).get("data") or ""),
-        "commit": recipe.commit(),
+        "commit": recipe.commit(record),
         "fingerprints": dict(record.known.get("stages") or {}),
         "seeds": {key: (record.config.get(key) or {}).get("seed") for key in ("data", "train")},
         "mlflow": str(record.known.get("mlflow_run_id") or ""),

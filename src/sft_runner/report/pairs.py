@@ -33,8 +33,9 @@ class Pairs:
 
 def _intervals(first: Record, second: Record) -> Mapping[str, Any]:
     """Metric -> intervals, as the evaluate stage has them for base and tuned model; empty where rows are not kept."""
-    from sft_runner.evaluation import intervals, statistics
-    from sft_runner.evaluation.metric import metrics_of
+    from sft_runner.evaluation import intervals
+    from sft_runner.evaluation.metrics import statistics
+    from sft_runner.evaluation.metrics.metric import metrics_of
 
     files = [run.place("evaluate") / STATISTICS for run in (first, second)]
     asked = [run.config.get("evaluate") or {} for run in (first, second)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sft_runner.disk import read_json
-from sft_runner.report.course import seconds
+from sft_runner.report.course import counted, seconds
 from sft_runner.report.record import Record
 from sft_runner.tracking.numbers import flat, is_number
 
@@ -41,18 +41,19 @@ def asked(record: Record) -> Mapping[str, Any]:
 
 
 def _merged(found: Mapping[str, Any]) -> Iterator[Proof]:
-    rows = found.get("rows")
-    on = f" on {rows:,} rows" if is_number(rows) else ""
+    rows, copied = found.get("rows"), found.get("how") == "copy"
+    on = f" on {counted(rows, 'row')}" if is_number(rows) else ""
     if difference := _mapping(found.get("difference")):
         yield Proof("the merged model, read back from disk, beside the trained one", _logits(difference) + on)
     if trained := _mapping(found.get("trained")):
         yield Proof("what merge starts from, beside what training kept", _logits(trained))
     if weights := _mapping(found.get("weights")):
-        yield Proof("the weights, tensor by tensor, beside the base and PEFT's own delta", _weights(weights))
+        beside = "those that training kept" if copied else "the base and PEFT's own delta"
+        yield Proof(f"the weights, tensor by tensor, beside {beside}", _weights(weights, copied))
     if is_number(found.get("prompts_checked")):
         yield Proof(
             "the merged model's tokenizer and chat template",
-            f"the same token ids as in training on {found['prompts_checked']:,} prompts",
+            f"the same token ids as in training on {counted(found['prompts_checked'], 'prompt')}",
         )
     if candidates := _mapping(found.get("candidates")):
         losses = ", ".join(
@@ -61,7 +62,7 @@ def _merged(found: Mapping[str, Any]) -> Iterator[Proof]:
         chosen = f"; merged into the {found['base']} one" if found.get("base") else ""
         yield Proof("which base the adapter fits better: loss on held-out rows", losses + chosen)
     if told := ", ".join(_made(found)):
-        yield Proof("how it was merged", told)
+        yield Proof("how it was carried over" if copied else "how it was merged", told)
 
 
 def _logits(found: Mapping[str, Any]) -> str:
@@ -82,13 +83,16 @@ def _logits(found: Mapping[str, Any]) -> str:
     return "; ".join([*parts, *([rest] if rest else [])])
 
 
-def _weights(found: Mapping[str, Any]) -> str:
-    """How many tensors were compared, and how near they are to what they must be."""
+def _weights(found: Mapping[str, Any], copied: bool) -> str:
+    """How many tensors were compared, and how near they are to what they must be; `copied` of a model trained whole."""
     parts = []
     if is_number(found.get("tensors")):
-        changed = f", of which {found['changed']:,} changed" if is_number(found.get("changed")) else ""
-        parts.append(f"{found['tensors']:,} tensors{changed}")
-    if is_number(found.get("steps")):
+        than = " other than the base's" if copied else " changed"
+        changed = f", of which {found['changed']:,}{than}" if is_number(found.get("changed")) else ""
+        parts.append(f"{counted(found['tensors'], 'tensor')}{changed}")
+    if copied:
+        parts.append("all as training kept them, bit for bit")
+    elif is_number(found.get("steps")):
         parts.append(
             f"the others are the base's bit for bit, and these {found['steps']:.3g} rounding steps off at most"
         )
@@ -101,10 +105,9 @@ def _weights(found: Mapping[str, Any]) -> str:
 
 def _made(found: Mapping[str, Any]) -> Iterator[str]:
     if found.get("how"):
-        yield {"stream": "in a stream, tensor by tensor", "peft": "by PEFT, in memory"}.get(
-            found["how"], str(found["how"])
-        )
-    if is_number(found.get("changed_modules")) and is_number(found.get("adapted_modules")):
+        yield _HOW.get(found["how"], str(found["how"]))
+    adapted = is_number(found.get("changed_modules")) and is_number(found.get("adapted_modules"))
+    if adapted and found.get("how") != "copy":
         yield f"{found['changed_modules']:,} of {found['adapted_modules']:,} adapted modules changed"
     if found.get("merged_into"):
         yield f"stored in {found['merged_into']}"
@@ -117,7 +120,7 @@ def _served(record: Record, found: Mapping[str, Any]) -> Iterator[Proof]:
     if found.get("prompts_checked"):
         yield Proof(
             "the prompts that the server reads",
-            f"the same token ids as in training on {found['prompts_checked']:,} rows",
+            f"the same token ids as in training on {counted(found['prompts_checked'], 'row')}",
         )
     if is_number(found.get("prompt_tokens")):
         engine = " ".join(str(asked(record).get(key, "")) for key in ("engine", "engine_version")).strip()
@@ -126,6 +129,13 @@ def _served(record: Record, found: Mapping[str, Any]) -> Iterator[Proof]:
             "a real question to the real server",
             f"{found['prompt_tokens']:,} prompt tokens, as in training; {engine or 'the server'} answered{ready}",
         )
+
+
+_HOW = {
+    "stream": "in a stream, tensor by tensor",
+    "peft": "by PEFT, in memory",
+    "copy": "trained whole, so nothing was merged: the files are copied",
+}
 
 
 def _numbers(found: Mapping[str, Any]) -> str:

@@ -1,12 +1,10 @@
 """What was asked: the recipe's own text, the command, and what the program filled in and why."""
 
 import shlex
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from sft_runner.config import sources
+from sft_runner.recipe import FILE
 from sft_runner.report.record import Record
 from sft_runner.tracking.safe import masked
 
@@ -15,15 +13,15 @@ MOST = 20_000
 
 
 def text(record: Record) -> tuple[str, str]:
-    """The recipe's place and its text as it is now; both empty where the run has none."""
-    name = (record.known.get("choices") or {}).get("recipe")
-    recipe = sources.recipes().get(str(name)) if name else None
-    if recipe is None:
+    """The recipe's place and its text as the run began with it; both empty where the run has none."""
+    told = record.known.get("recipe")
+    if not isinstance(told, Mapping):
         return "", ""
     try:
-        return sources.shown(recipe.path), masked(recipe.path.read_text(encoding="utf-8", errors="replace"))[:MOST]
+        kept = (record.folder / FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "", ""
+        kept = ""
+    return str(told.get("file") or ""), masked(kept)[:MOST]
 
 
 def command(record: Record) -> str:
@@ -37,11 +35,9 @@ def decisions(record: Record) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda one: not one.get("approximates"))
 
 
-def commit(folder: Path | None = None) -> str:
-    """The commit of the git repository around the recipe, so that a report can be traced; empty where there is none."""
-    words = ["git", "-c", "core.fsmonitor=false", "rev-parse", "HEAD"]
-    try:
-        ended = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.SubprocessError):
+def commit(record: Record) -> str:
+    """The commit of the git repository that the run began in, so that it can be traced; empty where there is none."""
+    told = record.known.get("recipe")
+    if not isinstance(told, Mapping) or not told.get("commit"):
         return ""
-    return ended.stdout.strip() if ended.returncode == 0 else ""
+    return f"{told['commit']}{' + uncommitted changes' if told.get('changed') else ''}"

@@ -10,7 +10,7 @@ import yaml
 
 from sft_runner.disk import read_json
 from sft_runner.errors import UnknownName, UserError
-from sft_runner.runs import CONFIG, PLAN, STATE, runs
+from sft_runner.runs import CONFIG, PLAN, STATE, runs, state_of
 from sft_runner.store import MANIFEST, Store
 
 if TYPE_CHECKING:
@@ -67,9 +67,11 @@ class Record:
                 return found
         kept: dict[str, Any] = {}
         for key, value in (self.known.get("metrics") or {}).items():
-            side, _, metric = str(key).partition(".")
-            if side in ("base", "tuned", "gain") and "." not in metric:
-                kept.setdefault(side, {})[metric] = value
+            side, *path = str(key).split(".")  # tuned.loss, intervals.loss.gain.low
+            if side in ("base", "tuned", "gain") and len(path) == 1:
+                kept.setdefault(side, {})[path[0]] = value
+            elif side == "intervals" and len(path) == 3:
+                kept.setdefault(side, {}).setdefault(path[0], {}).setdefault(path[1], {})[path[2]] = value
         return kept
 
     @property
@@ -97,8 +99,14 @@ class Record:
 
 
 def read(folder: Path) -> Record:
-    """A run as its folder tells it."""
+    """A run as its folder tells it. Raises `UserError` where the folder does not lie where runs do."""
     folder = folder.absolute()
+    if folder.parent.parent.name != "runs":
+        place = "OUTPUT_DIR/runs/NAME/TIME"
+        raise UserError(
+            f"{folder}: this run folder was moved or copied away from its stages",
+            f"its scores lie in OUTPUT_DIR/stages, and are found from {place}: copy OUTPUT_DIR as a whole",
+        )
     output_dir = folder.parents[2]
     known = _mapping(read_json(folder / STATE))
     store = Store(output_dir)
@@ -109,12 +117,13 @@ def read(folder: Path) -> Record:
     return Record(
         folder=folder,
         output_dir=output_dir,
-        state=str(known.get("state", "unknown")),
+        state=state_of(folder, str(known.get("state", "unknown"))),
         known=known,
         plan=_mapping(read_json(folder / PLAN)),
         config=_settings(folder / CONFIG),
         manifests={stage: manifest for stage, manifest in found.items() if isinstance(manifest, dict)},
         gates=tuple(gate for gate in known.get("gates") or () if isinstance(gate, dict)),
+        error=_untold(str(known.get("error") or "")),
         fit=known.get("fit_to_serve"),
     )
 
@@ -122,16 +131,14 @@ def read(folder: Path) -> Record:
 def of(plan: "Plan", outcome: "Outcome", run: "RunFolder") -> Record:
     """A run that ends just now: its folder does not say yet how."""
     kept = read(run.path)
-    judged = "evaluate" in outcome.manifests
     return replace(
         kept,
         output_dir=plan.output_dir,
         state=outcome.state,
         known={**kept.known, "metrics": outcome.metrics},
         manifests=dict(outcome.manifests),
-        error=outcome.error.show() if outcome.error else "",
+        error=_untold(outcome.error.show()) if outcome.error else kept.error,
         gates=tuple(asdict(verdict) for verdict in outcome.verdicts),
-        fit=all(verdict.passed for verdict in outcome.verdicts) if judged else None,
     )
 
 
@@ -171,6 +178,11 @@ def moment(text: object) -> datetime | None:
 
 def _now() -> datetime:
     return datetime.now().astimezone()
+
+
+def _untold(error: str) -> str:
+    """An error that the report does not tell otherwise: that a gate failed stands in the table of gates."""
+    return "" if error.startswith("evaluate.gates: ") else error
 
 
 def _mapping(found: Any) -> dict[str, Any]:

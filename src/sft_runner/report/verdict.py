@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sft_runner.evaluation import gates as judged
 from sft_runner.report import scores
+from sft_runner.report.course import counted
 from sft_runner.report.record import Record
 
 
@@ -58,26 +59,47 @@ def gates(record: Record) -> list[Gate]:
 
 def _judged(record: Record, line: scores.Line | None) -> tuple[str, str, str]:
     missed = [gate for gate in gates(record) if not gate.passed]
-    if record.fit is False or missed:
+    if missed:
         told = "; ".join(
             f"{scores.words(gate.name)}{_OF.get(gate.limit, '')} {gate.found}, "
             f"wanted {_WANTED.get(gate.limit, gate.limit)} {gate.wanted}{f', {gate.margin}' if gate.margin else ''}"
             for gate in missed
         )
-        return "unfit", "Not fit to serve", f"{told or 'A gate failed'}. The model is kept."
+        return (
+            "unfit",
+            "Not fit to serve",
+            f"{told}. {_KEPT}",
+        )
+    at = next((stage for stage in record.stages if stage not in record.manifests), "")
     if record.state == "failed":
-        at = next((stage for stage in record.stages if stage not in record.manifests), "")
         return "unfit", f"Failed at {at}" if at else "Failed", "What ran before it is below; the error says what to do."
-    if record.state == "cancelled":
-        return "unfit", "Stopped before the end", "The same command goes on from where it stood."
-    if "evaluate" not in record.manifests:
+    if record.state in _UNFINISHED:
+        return _UNFINISHED[record.state]
+    if record.fit is False:
+        return "unfit", "Not fit to serve", _KEPT
+    if not record.scores.get("tuned"):
         return "open", "Not evaluated", "Nothing is known of how good the model is: the evaluate stage did not run."
-    limits = len(record.gates)
-    passed = f"{limits} limit{'s' if limits != 1 else ''} of evaluate.gates, all met." if limits else _NO_GATES
-    if line and line.verdict in _DOUBTS:
-        doubt = _DOUBTS[line.verdict].format(metric=scores.words(line.metric))
-        return "open", "Fit to serve, but not shown to be better", f"{passed} {doubt}"
-    return "fit", "Fit to serve", passed
+    doubt, limits = _doubt(line), len(record.gates)
+    served = "" if "serve" in record.stages else " This run served nothing."
+    if not limits:
+        known = doubt or f"Its {scores.words(line.metric) if line else ''} is better than the base model's."
+        return "open", "No gates: nobody said what is good enough", f"{known} evaluate.gates sets limits.{served}"
+    passed = f"{counted(limits, 'limit')} of evaluate.gates, all met."
+    if doubt:
+        return "open", "Fit to serve, but not shown to be better", f"{passed} {doubt}{served}"
+    return "fit", "Fit to serve", f"{passed}{served}"
+
+
+def _doubt(line: scores.Line | None) -> str:
+    """Why nobody may say that the model is better; empty where its gain is shown."""
+    if line is None or line.gain is None:
+        return "Whether it is better than the base model was not measured."
+    metric = scores.words(line.metric)
+    if line.verdict == "open":
+        return f"On these rows no difference of its {metric} to the base model's can be told."
+    if line.gain.number <= 0:
+        return f"Its {metric} is {'worse than' if line.gain.number < 0 else 'the same as'} the base model's."
+    return "" if line.verdict else f"The gain in {metric} has no interval: it may be chance."
 
 
 def _headline(line: scores.Line | None, record: Record) -> list[tuple[str, str, str]]:
@@ -91,8 +113,8 @@ def _headline(line: scores.Line | None, record: Record) -> list[tuple[str, str, 
     found.append((scores.shown(metric, line.tuned.number), f"{what}, tuned", "train"))
     if line.gain:
         interval = scores.shown_interval(metric, line.gain)
-        told = f"95 % interval {interval}" if interval != "–" else "better by, without an interval"
-        told += f", {rows:,} rows" if rows else ""
+        told = f"95 % interval {interval}" if interval != "–" else "gain, without an interval"
+        told += f", {counted(rows, 'row')}" if rows else ""
         found.append((scores.shown_gain(metric, line.gain.number), told, "held_out"))
     return found
 
@@ -130,9 +152,10 @@ def _by(limit: str, metric: str, value: float) -> str:
 
 _WANTED = {"min": "at least", "max": "at most", "min_gain": "at least", "max_ratio": "at most"}
 _OF = {"min_gain": " gain"}
-_NO_GATES = "No limits were set; evaluate.gates would set some."
-_DOUBTS = {
-    "worse": "Its {metric} is worse than the base model's.",
-    "open": "On these rows no difference of its {metric} to the base model's can be told.",
+_KEPT = "The model is kept; stage=serve force=[serve] serves it all the same."
+_UNFINISHED = {
+    "cancelled": ("unfit", "Stopped before the end", "The same command goes on from where it stood."),
+    "killed": ("unfit", "Killed before the end", "The same command goes on from where it stood."),
+    "running": ("open", "Still running", "What is complete so far is below."),
 }
-"""What to say of a headline metric by its interval."""
+"""What to say of runs that did not come to their end."""

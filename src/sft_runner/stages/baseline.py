@@ -35,5 +35,5 @@ class Baseline:
         found = {"base": scoring.gathered(scored, tasks)}
         scoring.write(folder, found, scored)
         files = [scoring.write_predictions(folder, name, scores.predictions) for name, scores in scored.items()]
-        notes = [*sets.notes(folder, inputs["prepare"]), *scoring.left_out(scored)]
+        notes = [*sets.notes(folder, inputs["prepare"]), *scoring.left_out(scored, config.evaluate.metrics)]
         return Result(found, notes=notes, artifacts=["scores.json", *files])

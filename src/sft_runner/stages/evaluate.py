@@ -12,7 +12,7 @@ from sft_runner.config.schema import Config
 from sft_runner.stages.stage import Report, Result
 
 if TYPE_CHECKING:
-    from sft_runner.evaluation.statistics import Statistics
+    from sft_runner.evaluation.metrics.statistics import Statistics
 
 
 class Evaluate:
@@ -31,8 +31,9 @@ class Evaluate:
         """Write `scores.json`, and for the held-out rows and each set `predictions.jsonl`, in which both models'
         answers stand beside each other, and `statistics.npz`."""
         from sft_runner.data import sets
-        from sft_runner.evaluation import intervals, scoring, statistics
-        from sft_runner.evaluation.metric import metrics_of
+        from sft_runner.evaluation import intervals, scoring
+        from sft_runner.evaluation.metrics import statistics
+        from sft_runner.evaluation.metrics.metric import metrics_of
         from sft_runner.model import loading
 
         baseline, asked = inputs["baseline"], config.evaluate
@@ -67,7 +68,8 @@ def _beside(base: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
 
 def _doubt(headline: str, found: Mapping[str, Any], added: "Statistics") -> list[str]:
     """The sentence that is due where so few rows do not tell which model is better."""
-    from sft_runner.evaluation.statistics import counted
+    from sft_runner.evaluation.intervals import LEAST
+    from sft_runner.evaluation.metrics.statistics import counted
 
     gained = found["gain"].get(headline)
     if gained is None:
@@ -77,5 +79,9 @@ def _doubt(headline: str, found: Mapping[str, Any], added: "Statistics") -> list
     ends = found["intervals"].get(headline, {}).get("gain")
     if ends and not ends["low"] <= 0 <= ends["high"]:
         return []
-    between = f"95 % interval {ends['low']:.3g} to {ends['high']:.3g}" if ends else "no interval"
-    return [f"{headline}: no difference can be told on {many} (gain {gained:.3g}, {between})"]
+    if ends:
+        between = f"95 % interval {ends['low']:.3g} to {ends['high']:.3g}"
+        return [f"{headline}: no difference can be told on {many} (gain {gained:.3g}, {between})"]
+    if rows < LEAST:
+        return [f"{headline}: {many} {'are' if rows > 1 else 'is'} too few for an interval (gain {gained:.3g})"]
+    return [f"{headline}: the gain of {gained:.3g} has no interval: it is the same however {many} are drawn"]

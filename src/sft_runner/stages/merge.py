@@ -57,12 +57,13 @@ class _Work:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        from sft_runner.merging import loading, proof
+        from sft_runner.merging import loading, proof, shards
         from sft_runner.model import files
 
         self.base = files.require(self.config.model)
         self.own_code = files.locate(self.config.model).own_code
         loading.refuse_quantized(self.base)
+        shards.read(self.base)  # before anything else finds a damaged file, and says less
         self.device = loading.place(self.config, self.base)
         self.rows = proof.proving_rows(self.prepared, self.config.merge.verify_rows)
         self.found: dict[str, Any] = {}
@@ -115,8 +116,10 @@ class _Work:
     def carry_over(self) -> dict[str, Any]:
         """Carry over a model that was trained whole; what the proofs found."""
         from sft_runner.merging import loading, proof, weights, whole
+        from sft_runner.merging.tensors import Tensors
 
         trained = self.train / "model"
+        Tensors.of(trained, "the trained model")
         self._step(1, "logits of the trained model")
         model = loading.load_stored(trained, self.device, self.own_code)
         self._verify_trained(model)
@@ -152,7 +155,8 @@ class _Work:
         self._step(6, "proven")
         told = vars(change)
         size, seconds, note = told.pop("bytes"), told["seconds"], told.pop("note")
-        self.notes += [note] if note else []
+        loosened = proof.loosened(self.config.merge.tolerance, change.merged_into)
+        self.notes += [sentence for sentence in (note, loosened) if sentence]
         if weights.converted:
             self.notes.append(
                 f"{weights.converted} tensors are stored in another form than they are trained in: "
@@ -175,7 +179,10 @@ class _Work:
 
         kept = proof.kept(self.train)
         if kept is None:
-            self.notes.append("the train stage kept no logits, so nothing proves that this base is the one it saw")
+            what = (
+                "what it wrote is what it trained" if self.config.adapter == "none" else "this base is the one it saw"
+            )
+            self.notes.append(f"the train stage kept no logits, so nothing proves that {what}")
             return
         config = self.config
         same = proof.verify_trained(model, kept, self.prepared, config.merge.tolerance, config.quantization.bits)

@@ -30,6 +30,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  #
 from mlflow.tracking.context.default_context import DefaultRunContext  # noqa: E402
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE  # noqa: E402
 
+from sft_runner.page import without_links  # noqa: E402
 from sft_runner.tracking import sqlite  # noqa: E402
 from sft_runner.tracking.numbers import is_number, measured, results  # noqa: E402
 from sft_runner.tracking.tracker import RunInfo  # noqa: E402
@@ -141,8 +142,12 @@ class MlflowTracker:
         self.client.set_terminated(run_id, STATUS["completed"])
 
     def attach(self, files: Sequence[Path]) -> None:
-        for file in files if self.parent is not None else ():
-            if file.is_file():
+        if self.parent is None:
+            return
+        for file in files:
+            if file.suffix == ".html" and file.is_file():
+                self.client.log_text(self.parent, without_links(file.read_text(encoding="utf-8")), file.name)
+            elif file.is_file():
                 self.client.log_artifact(self.parent, str(file))
 
     def end(self, state: str, metrics: Mapping[str, float]) -> None:

@@ -44,7 +44,7 @@ def look(config: Config, prepared: Path, ladder: Ladder) -> Look | None:
     """
     if not eval_steps(config.train):
         return None
-    from sft_runner.evaluation.metric import metrics_of
+    from sft_runner.evaluation.metrics.metric import metrics_of
     from sft_runner.evaluation.scoring import score
     from sft_runner.model.files import require
     from sft_runner.model.loading import load_tokenizer

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from sft_runner.errors import StageFailed
 from sft_runner.exporting.gguf import tokenizing, vocabulary
+from sft_runner.exporting.gguf.weights import BLOCK
 from sft_runner.model.rows import Rows, answer_positions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS = {"f32": 1e-6, "f16": 2**-11, "bf16": 2**-8, "q8_0": 1 / 200}
-"""Largest error of a weight, relative to the tensor's largest: one rounding step, of q8_0 half of a 127th."""
+ROUNDING = {"F32": (2**-23, 2**-126), "F16": (2**-11, 2**-14), "BF16": (2**-8, 2**-126)}
+"""Largest error of a value as a share of itself, and the size below which it does not shrink: half a rounding step of
+the 16-bit types, one of float32, in which Gemma's norms are shifted by 1."""
+SCALE = 127
+"""Steps from zero to the largest value of a block of q8_0, whose scale is stored in float16."""
 LOGITS = {"f32": 1e-3, "f16": 0.02, "bf16": 0.05, "q8_0": 0.1}
 """Largest difference of logits, relative to the largest logit."""
 POSITIONS = 64
@@ -30,7 +34,7 @@ class Proof:
     tensors: int
     """Tensors compared."""
     weights: float
-    """Largest error of a weight, relative to its tensor's largest."""
+    """Largest error of a weight, as a share of what rounding to its type allows."""
     logits: float
     """Largest difference of logits, relative to the largest."""
     equal_greedy: float
@@ -54,7 +58,7 @@ def prove(path: Path, model: Path, kind: str, rows: Rows, read: Callable[[int], 
     loaded.eval()
     expected = _logits(loaded, rows)
     with torch.no_grad():
-        tensors, error = _replace(loaded, reader, path, kind, read)
+        tensors, error = _replace(loaded, reader, path, read)
     found = _logits(loaded, rows)
     largest = max(float(one.abs().max()) for one in expected)
     relative = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True)) / largest
@@ -68,8 +72,8 @@ def prove(path: Path, model: Path, kind: str, rows: Rows, read: Callable[[int], 
     return Proof(tensors, error, relative, float(torch.cat(same).mean()), prompts)
 
 
-def _replace(loaded: Any, reader: Any, path: Path, kind: str, read: Callable[[int], None]) -> tuple[int, float]:
-    """Put the file's weights into the model; how many tensors, and their largest error."""
+def _replace(loaded: Any, reader: Any, path: Path, read: Callable[[int], None]) -> tuple[int, float]:
+    """Put the file's weights into the model; how many tensors, and their largest error as a share of what may be."""
     import torch
     from gguf import dequantize
     from transformers import modeling_gguf_pytorch_utils as reading
@@ -88,12 +92,13 @@ def _replace(loaded: Any, reader: Any, path: Path, kind: str, read: Callable[[in
         values = dequantize(tensor.data, tensor.tensor_type)
         one = torch.from_numpy(processor.process(weights=values, name=tensor.name).weights.copy())
         parameter = left.pop(names[tensor.name])
-        error = _error(one, parameter)
+        shifted = arch.startswith("gemma") and parameter.dim() == 1
+        error = _error(one, parameter, tensor.tensor_type.name, shifted)
         worst = max(worst, error)
-        if not error <= max(WEIGHTS[kind], _rounding(parameter)):
+        if not error <= 1:  # so that nan fails too
             raise StageFailed(
                 f"proof of the GGUF file: {tensor.name} in {path.name} is not {names[tensor.name]} of the merged "
-                f"model: they differ by {error:.2g} of the largest value",
+                f"model: a value differs by {error:.3g} times what rounding to {tensor.tensor_type.name.lower()} allows",
                 "this is a defect of the export; take gguf out of export",
             )
         parameter.copy_(one)
@@ -106,19 +111,32 @@ def _replace(loaded: Any, reader: Any, path: Path, kind: str, read: Callable[[in
 _HEADS = (("attention", ""), ("key_value", "_kv"))
 
 
-def _error(one: Any, parameter: Any) -> float:
-    """The largest difference relative to the largest value, in rows that stay below 100 MB."""
+def _error(one: "Tensor", parameter: "Tensor", kind: str, shifted: bool) -> float:
+    """The largest difference as a share of what is allowed, in rows that stay below 100 MB."""
+    import torch
+
     wide = parameter if parameter.dim() > 1 else parameter.unsqueeze(0)
     step = max(1, (1 << 24) // wide.shape[-1])
     given = one.reshape(wide.shape)
-    largest = max(float(part.abs().max()) for part in wide.split(step)) or 1.0
-    parts = zip(wide.split(step), given.split(step), strict=True)
-    return max(float((a.float() - b).abs().max()) for a, b in parts) / largest
+    worst = [
+        ((a.float() - b).abs() / _allowed(a.float(), kind, shifted)).max()
+        for a, b in zip(wide.split(step), given.split(step), strict=True)
+    ]
+    return float(torch.stack(worst).max())
 
 
-def _rounding(parameter: "Tensor") -> float:
-    """What a Gemma norm loses when 1 is added and taken away again in float32."""
-    return 1e-6 if parameter.dim() > 1 else 1e-5
+def _allowed(values: "Tensor", kind: str, shifted: bool) -> "Tensor":
+    """How far each value may be off once it was rounded to a type; `shifted` ones had 1 added meanwhile."""
+    size = values.abs()
+    if kind == "Q8_0":
+        step = size.reshape(-1, BLOCK).amax(1, keepdim=True) / SCALE
+        share, smallest = ROUNDING["F16"]
+        off = 0.501 * step + SCALE * share * step.clamp(min=smallest)  # of the value, and of the block's scale
+        return off.expand(-1, BLOCK).reshape(values.shape)
+    if shifted:
+        size = size.maximum((values + 1).abs())
+    share, smallest = ROUNDING[kind]
+    return share * size.clamp(min=smallest)
 
 
 def _logits(model: Any, rows: Rows) -> "list[Tensor]":

@@ -11,9 +11,9 @@ from sft_runner.data.template.rendering import FIXED_DATE
 from sft_runner.data.template.special_tokens import SpecialTokens
 from sft_runner.disk import explained, read_json
 from sft_runner.errors import StageFailed
-from sft_runner.exporting.licence import LICENCES
 from sft_runner.exporting.ollama import go
 from sft_runner.exporting.ollama.layout import NOWHERE, Layout, learned
+from sft_runner.model.files import LICENCES
 from sft_runner.model.rows import Rows
 
 MODELFILE = "Modelfile"

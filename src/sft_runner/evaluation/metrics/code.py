@@ -4,8 +4,7 @@ import ast
 import textwrap
 import warnings
 
-from sft_runner.evaluation.fence import fences
-from sft_runner.evaluation.thoughts import spoken
+from sft_runner.evaluation.metrics.fence import fences
 
 _LANGUAGES = ("python", "py", "python3")
 
@@ -34,9 +33,8 @@ def _does_something(text: str) -> bool:
 
 def _blocks(text: str) -> list[str]:
     """The fences of Python; without any fence the whole text."""
-    said = spoken(text)
-    inside = fences(said, _LANGUAGES)
-    return [block for block in ([said] if inside is None else inside) if block.strip()]
+    inside = fences(text, _LANGUAGES)
+    return [block for block in ([text] if inside is None else inside) if block.strip()]
 
 
 def _tree(text: str) -> ast.Module | None:

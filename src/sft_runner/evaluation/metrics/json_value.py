@@ -4,8 +4,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from sft_runner.evaluation.fence import fences
-from sft_runner.evaluation.thoughts import spoken
+from sft_runner.evaluation.metrics.fence import fences
 
 _NONE = object()
 """There is no JSON."""
@@ -27,9 +26,8 @@ def read(text: str) -> Any:
 
     A bare word or number is none, although it is JSON too: so would be most short answers.
     """
-    said = spoken(text).strip()
-    inside = fences(said, ("json", "jsonc", "json5"))
-    candidates = [said] if inside is None else inside
+    inside = fences(text, ("json", "jsonc", "json5"))
+    candidates = [text] if inside is None else inside
     if len(candidates) != 1:
         return _NONE
     try:
@@ -46,13 +44,16 @@ def decoder() -> json.JSONDecoder:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two JSON values are equal: objects whatever the order of their keys, 1 and 1.0, but not 1 and true."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+    pairs = [(one, other)]  # no recursion: a value may be as deep as Python reads it
+    while pairs:
+        one, other = pairs.pop()
+        if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+            pairs += ((one[key], other[key]) for key in one)
+        elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            pairs += zip(one, other, strict=True)
+        elif isinstance(one, dict | list) or isinstance(one, bool) is not isinstance(other, bool) or one != other:
+            return False
+    return True
 
 
 def _refuse(word: str) -> Any:

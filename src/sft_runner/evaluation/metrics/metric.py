@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sft_runner.errors import StageFailed, UserError
-from sft_runner.evaluation import code, json_value, names, number, tool_call
-from sft_runner.evaluation.overlap import bleu, chrf, rouge
+from sft_runner.evaluation import names
+from sft_runner.evaluation.metrics import code, json_value, number, tool_call
+from sft_runner.evaluation.metrics.overlap import bleu, chrf, rouge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 Numbers = tuple[float, ...]
 """What a row adds to the sums."""
 Compare = Callable[[str, str], float | bool | None]
-"""From the model's answer and the expected text to a number; None where the metric means nothing for the row."""
+"""From what the model's answer and the expected text say (`thoughts.spoken`) to a number; None where the metric means
+nothing for the row."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
-from sft_runner.evaluation.thoughts import spoken
-
 _NUMBER = (
     r"(?P<sign>(?<![\w.)\]])[-−])?"  # behind a digit or a bracket it is an operator, before a space it marks a list
     r"(?:[$€£]\s?(?P<inner>[-−])?)?"
@@ -22,8 +20,7 @@ def number(text: str) -> Decimal | None:
 
     `1,000`, `$1000` and `1000.0` are the same; a percent sign says nothing.
     """
-    said = spoken(text)
-    found = list(_MARKED.finditer(said)) or list(_ANY.finditer(said))
+    found = list(_MARKED.finditer(text)) or list(_ANY.finditer(text))
     if not found:
         return None
     last = found[-1]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sft_runner.disk import explained
 from sft_runner.evaluation.losses import Loss
-from sft_runner.evaluation.metric import ALWAYS, Metric
+from sft_runner.evaluation.metrics.metric import ALWAYS, Metric
+from sft_runner.evaluation.metrics.thoughts import spoken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,12 +35,12 @@ def of_losses(losses: Sequence[Loss], sizes: Sequence[int]) -> Statistics:
 
 
 def of_answers(metric: Metric, pairs: Sequence[tuple[str, str] | None]) -> "NDArray[Any]":
-    """One metric, from each row's answer and expected text; None where there is no answer."""
+    """One metric, from what each row's answer and expected text say; None where there is no answer."""
     import numpy as np
 
     found = np.full((len(pairs), metric.width), np.nan)
     for row, pair in zip(found, pairs, strict=True):
-        numbers = metric.statistics(*pair) if pair else None
+        numbers = metric.statistics(*spoken(*pair)) if pair else None
         if numbers is not None:
             row[:] = numbers
     return found

@@ -1,7 +1,8 @@
 """Calls of tools in an answer, however the model's chat template writes them.
 
 Read are JSON objects with a name and its arguments (Llama, Mistral, Qwen 2.5 and 3, Granite, Hermes, Cohere, OpenAI),
-the tags of Qwen 3.5 and GLM, gpt-oss's `to=functions.NAME {...}`, and LFM's `[name(key=value)]`. Nothing is run.
+the tags of Qwen 3.5 and GLM, gpt-oss's `to=functions.NAME {...}`, Mistral's `NAME[ARGS]{...}`, which is `NAME{...}`
+without special tokens, and LFM's `[name(key=value)]`. Nothing is run.
 """
 
 import ast
@@ -12,8 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sft_runner.evaluation.json_value import decoder, same
-from sft_runner.evaluation.thoughts import spoken
+from sft_runner.evaluation.metrics.json_value import decoder, same
 
 _NAMES = ("name", "tool_name")
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
@@ -21,10 +21,13 @@ _INSIDE = ("function", "function_call", "tool_calls", "tool_call")
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>\s]+)>(.*?)</parameter>", re.DOTALL)
-_KEY_VALUE = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+_KEY_VALUE = re.compile(r"<arg_key>([^<]*)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
 _CHANNEL = re.compile(r"to=functions\.([\w-]+?)(?:commentary|analysis|final)?\s*(?:json|code)?\s*(?=\{)")
 """gpt-oss; its special tokens are gone, so that the channel's name may stand right behind the tool's."""
+_NAMED = re.compile(r"\s*(?:\[TOOL_CALLS\]\s*)?([A-Za-z_][\w.-]*)(?:(?:\[CALL_ID\]\w+)?\[ARGS\]\s*)?(?=\{)")
 _OPENING = re.compile(r"[{\[]")
+_TRIED = 100
+"""Brackets that begin no JSON, before the rest of a text is left: each of them may cost a look at all of it."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,15 @@ def calls_equal(answer: str, expected: str) -> bool | None:
 
 def calls(text: str) -> list[Call]:
     """The calls in an answer, in their order."""
-    said = spoken(text)
-    tagged = _TAGGED.findall(said) or _FUNCTION.search(said) and [said]
+    tagged = _TAGGED.findall(text) or _FUNCTION.search(text) and [text]
     if tagged:
         return [call for part in tagged for call in _in_tag(part)]
-    if channels := list(_CHANNEL.finditer(said)):
-        return [Call(match[1], _first_value(said[match.end() :])) for match in channels]
-    found = [call for value in _values(said) for call in _in_json(value)]
-    return found or _in_python(said)
+    if channels := list(_CHANNEL.finditer(text)):
+        return [Call(match[1], _first_value(text[match.end() :])) for match in channels]
+    if named := _named(text):
+        return named
+    found = [call for value in _values(text) for call in _in_json(value)]
+    return found or _in_python(text)
 
 
 def _in_tag(text: str) -> list[Call]:
@@ -78,6 +82,19 @@ def _in_tag(text: str) -> list[Call]:
     name = text.split("<arg_key>", 1)[0].strip()
     if not found and re.fullmatch(r"[\w.-]+", name):
         return [Call(name, _typed(_KEY_VALUE.findall(text)))]
+    return found
+
+
+def _named(text: str) -> list[Call]:
+    """The calls that a text begins with, each a name and an object right behind it."""
+    found: list[Call] = []
+    place = 0
+    while match := _NAMED.match(text, place):
+        try:
+            arguments, place = decoder().raw_decode(text, match.end())
+        except (ValueError, ArithmeticError, RecursionError):
+            break
+        found.append(Call(match[1], arguments))
     return found
 
 
@@ -95,31 +112,33 @@ def _or_text(text: str) -> Any:
 
 def _in_json(value: Any, sure: bool = False) -> Iterator[Call]:
     """The calls that a JSON value is or holds; where it is `sure` to be one, arguments may be missing."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _in_json(item, sure)
-    if not isinstance(value, Mapping):
-        return
-    name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
-    key = next((key for key in _ARGUMENTS if key in value), None)
-    if name and (key or sure):
-        arguments = value[key] if key else {}
-        if isinstance(arguments, str):  # OpenAI writes them as a text
-            arguments = _or_text(arguments) if arguments.strip() else {}
-        yield Call(name, {} if arguments is None else arguments)
-        return
-    for inner in _INSIDE:
-        yield from _in_json(value.get(inner), sure=True)
+    pending = [(value, sure)]  # no recursion: a value may be as deep as Python reads it
+    while pending:
+        value, sure = pending.pop()
+        if isinstance(value, list):
+            pending += ((item, sure) for item in reversed(value))
+        if not isinstance(value, Mapping):
+            continue
+        name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), None)
+        key = next((key for key in _ARGUMENTS if key in value), None)
+        if name and (key or sure):
+            arguments = value[key] if key else {}
+            if isinstance(arguments, str):  # OpenAI writes them as a text
+                arguments = _or_text(arguments) if arguments.strip() else {}
+            yield Call(name, {} if arguments is None else arguments)
+        else:
+            pending += ((value.get(inner), True) for inner in reversed(_INSIDE))
 
 
 def _values(text: str) -> Iterator[Any]:
     """The objects and lists of JSON in a text, in their order."""
-    place = 0
-    while match := _OPENING.search(text, place):
+    place, tried = 0, 0
+    while tried < _TRIED and (match := _OPENING.search(text, place)):
         try:
             value, place = decoder().raw_decode(text, match.start())
         except (ValueError, ArithmeticError, RecursionError):
             place = match.end()
+            tried += 1
         else:
             yield value
 
