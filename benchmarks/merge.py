@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -65,6 +66,7 @@ def main() -> None:
     if asked.merge:
         _merge(*asked.merge)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that what it has written goes
     with tempfile.TemporaryDirectory(dir=asked.work) as name:
         work = Path(name)
         base = make_model(asked.shape, work / "base", asked.shard * 1_000_000)

@@ -156,6 +156,13 @@ def test_the_tolerance_is_a_setting(tmp_path: Path) -> None:
     assert "merge.tolerance" in caught.value.hint
 
 
+def test_a_tolerance_that_is_looser_than_usual_is_told(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_adapter(tmp_path / "train", base)
+    notes = run(tmp_path, base, merge=Merge(tolerance=1e-3)).notes
+    assert [note for note in notes if "merge.tolerance=0.001 allows more than the 0.0001 that is usual" in note]
+
+
 def test_an_adapter_of_zeros_changes_nothing(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base")
     write_adapter(tmp_path / "train", base, size=0.0)
@@ -201,7 +208,9 @@ def test_without_held_out_rows_training_rows_prove_it(tmp_path: Path) -> None:
 def test_a_model_that_was_trained_whole_is_carried_over(tmp_path: Path, tied: bool, dtype: torch.dtype) -> None:
     base = write_model(tmp_path / "base", tied=tied, dtype=dtype)
     write_trained(tmp_path / "train", base, max_shard_size="20KB")
-    proof = run(tmp_path, base, adapter="none").metrics
+    done = run(tmp_path, base, adapter="none")
+    proof = done.metrics
+    assert any(note.endswith("nothing proves that what it wrote is what it trained") for note in done.notes)
     model = tmp_path / "merge/model"
     shards = sorted(path.name for path in model.glob("*.safetensors"))
     assert len(shards) > 1

@@ -154,6 +154,7 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
     ("model_type", "changes", "why"),
     [
         ("gemma2", {"query_pre_attn_scalar": 256}, "query_pre_attn_scalar=256, not 8"),
+        ("gemma2", {"tie_word_embeddings": False}, "its head has weights of its own"),
         ("gemma2", {"layer_types": LAYERS[::-1]}, "not every 2. layer"),
         ("llama", {"hidden_act": "gelu"}, "its activation is gelu"),
         (

@@ -25,5 +25,7 @@ def test_its_last_line_is_the_ratio_to_a_copy(tmp_path: Path, kind: list[str]) -
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert re.fullmatch(r"sft_runner / cp -r = \d+\.\d\d, medians of 1", lines[-1])
+    (needed,) = (found for line in lines if (found := re.fullmatch(r"sft_runner needs ([\d,]+) MB above .*", line)))
+    assert int(needed[1].replace(",", "")) < 200
     assert "PEFT is not here, so it is not measured" in lines
     assert not list(tmp_path.iterdir())

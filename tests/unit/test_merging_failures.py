@@ -150,7 +150,9 @@ def test_a_file_whose_size_is_not_that_of_its_tensors(tmp_path: Path, base: Path
     else:
         length = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:length])
-        header[max(header.keys() - {"__metadata__"}, key=lambda name: header[name]["data_offsets"])]["data_offsets"][1] += 8
+        header[max(header.keys() - {"__metadata__"}, key=lambda name: header[name]["data_offsets"])]["data_offsets"][
+            1
+        ] += 8
         text = json.dumps(header).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + data[length:])
     assert f"{path} is no safetensors file, or damaged" in failure(base, adapter, tmp_path).message
@@ -293,7 +295,9 @@ def test_sums_that_are_not_finite(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", dtype=torch.float16)
     adapter = write_adapter(tmp_path / "train", base) / "adapter"
     broken = "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
-    change_adapter(adapter, lambda tensors: tensors.update({broken: torch.full((32, 4), 1e6)}))  # float16 ends at 65,504
+    change_adapter(
+        adapter, lambda tensors: tensors.update({broken: torch.full((32, 4), 1e6)})
+    )  # float16 ends at 65,504
     with pytest.raises(StageFailed, match=r"not finite: model\.layers\.1\.mlp\.down_proj\.weight") as raised:
         stream.merge(base, adapter, tmp_path / "out")
     assert "train.learning_rate" in raised.value.hint
@@ -329,7 +333,9 @@ def test_a_disk_that_fills_up(small_disk: Path, tmp_path: Path, base: Path, kind
     assert not list(small_disk.iterdir())
 
 
-def test_a_disk_that_fills_up_while_a_trained_model_is_carried_over(small_disk: Path, tmp_path: Path, base: Path) -> None:
+def test_a_disk_that_fills_up_while_a_trained_model_is_carried_over(
+    small_disk: Path, tmp_path: Path, base: Path
+) -> None:
     write_trained(tmp_path / "train", base)
     with pytest.raises(MachineError, match="no space left on the disk"):
         whole.carry(tmp_path / "train/model", base, small_disk / "model")
@@ -346,7 +352,9 @@ def test_a_model_that_is_larger_than_the_memory(
     tmp_path: Path, base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "machine", lambda: 10_000)
-    with pytest.raises(MachineError, match=rf"the whole model, whose weights are .* GB in {base}, and 0\.0 GB") as raised:
+    with pytest.raises(
+        MachineError, match=rf"the whole model, whose weights are .* GB in {base}, and 0\.0 GB"
+    ) as raised:
         through_the_stage(base, adapter, tmp_path)
     assert "output_dir" in raised.value.hint
 

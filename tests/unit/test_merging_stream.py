@@ -2,17 +2,20 @@
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from random_models import SHAPE, random_model, write_adapter, write_model
-from sft_runner.merging import loading, pieces, stream, whole
+from sft_runner.merging import arithmetic, loading, pieces, skeleton, stream, whole, writing
+from sft_runner.merging.weights import verify_merged
 
 pytestmark = [
     # PEFT 0.21 asks transformers 5.23 for a property that has a new name
@@ -124,6 +127,35 @@ def test_rows_merge_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_whole_tensors_share_the_memory_of_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = write_model(tmp_path / "base")
+    adapter = learned(tmp_path / "train", base)
+    limit = 2 * 4 * 64 * 32  # bytes of two of the largest matrices
+    monkeypatch.setattr(writing, "WHOLE", limit)
+    monkeypatch.setattr(writing, "cores", lambda: 8)
+    real, lock = arithmetic.whole, threading.Lock()
+    there: list[int] = []
+    most = [0, 0]
+
+    def watched(edit: Any, weight: torch.Tensor, name: str) -> torch.Tensor:
+        with lock:
+            there.append(weight.nbytes)
+            most[:] = max(most[0], sum(there)), max(most[1], len(there))
+        time.sleep(0.02)
+        with lock:
+            there.remove(weight.nbytes)
+        return real(edit, weight, name)
+
+    monkeypatch.setattr(arithmetic, "whole", watched)
+    stream.merge(base, adapter, tmp_path / "out")
+    assert most[0] <= limit
+    assert most[1] > 1
+    monkeypatch.setattr(writing, "WHOLE", 1000)  # each is larger than all there is
+    most[:] = 0, 0
+    stream.merge(base, adapter, tmp_path / "other")
+    assert most[1] == 1
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +224,37 @@ def test_a_head_that_gets_weights_of_its_own_is_in_the_index(tmp_path: Path) -> 
     assert torch.equal(model.lm_head.weight, found["lm_head.weight"])
     first = min((tmp_path / "out").glob("*.safetensors"))
     assert "Zoë" in first.read_bytes()[:2000].decode(errors="ignore")
+
+
+@pytest.mark.parametrize("kept", [["lm_head", "embed_tokens"], ["lm_head"], ["embed_tokens"]])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+# PEFT says so of a vocabulary that has grown
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True` as the embedding layer has been resized")
+def test_modules_that_are_saved_with_a_vocabulary_that_has_grown(tmp_path: Path, tied: bool, kept: list[str]) -> None:
+    base = write_model(tmp_path / "base", tied=tied)
+    torch.manual_seed(0)
+    grown = AutoModelForCausalLM.from_pretrained(base)
+    grown.resize_token_embeddings(270, mean_resizing=False)
+    model = get_peft_model(
+        grown, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], modules_to_save=kept)
+    )
+    for name, value in model.named_parameters():
+        if "lora_B" in name or "modules_to_save" in name:
+            value.data += 0.1 * torch.randn_like(value)
+    model.save_pretrained(tmp_path / "adapter")
+    names = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    assert {f"base_model.model.lm_head{part}.weight" for part in ("", ".modules_to_save")} & set(names)
+    assert any(".original_module." in name for name in names)  # PEFT writes the wrappers too
+    change = stream.merge(base, tmp_path / "adapter", tmp_path / "out")
+    assert change.how == "stream"
+    ids = torch.arange(40)[None]
+    with torch.inference_mode():
+        expected = model.eval()(input_ids=ids).logits
+        found = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()(input_ids=ids).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    proven = verify_merged(base, skeleton.adapted(base, tmp_path / "adapter"), tmp_path / "out")
+    assert proven.steps == 0
+    assert loading.load_adapted(base, tmp_path / "adapter").get_input_embeddings().weight.shape[0] == 270
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])

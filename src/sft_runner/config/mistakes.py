@@ -93,8 +93,11 @@ def in_value(key: str, value: Any, where: str) -> Iterator[UserError]:
     try:
         OmegaConf.update(_blank(), key, value, merge=True)
     except OmegaConfBaseException as error:
-        said = "it is no mapping" if isinstance(settings[key][0], dict) else first_line(error)
-        yield UserError(f"{where}{key}={_typed(value)}: {said}", _expected(key))
+        usual, hint = settings[key][0], _expected(key)
+        said = "it is no mapping" if isinstance(usual, dict) else first_line(error)
+        if isinstance(usual, list):
+            said, hint = "it is no list", f"use {key}=[{value}]" if isinstance(value, str) and value else hint
+        yield UserError(f"{where}{key}={_typed(value)}: {said}", hint)
 
 
 def first_line(error: Exception) -> str:

@@ -97,10 +97,11 @@ def _use(record: Record, adapter: bool) -> Iterator[str]:
     yield 'print(tokenizer.decode(answer[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))\n```\n'
     if adapter and not record.hub:
         yield f"Its base is not on the hub: set `base_model_name_or_path` in adapter_config.json to `{record.base}`'s"
-        yield "folder on your machine first.\n"
+        yield "folder on your machine first, and put it for BASE below.\n"
     if adapter:
-        yield f"vLLM: `vllm serve {record.base} --enable-lora --lora-modules {record.name}=PATH`  "
-        yield f"sft_runner: `python -m sft_runner model.name={record.base} train.continue_from=PATH ...`\n"
+        base = record.base if record.hub else "BASE"
+        yield f"vLLM: `vllm serve {base} --enable-lora --lora-modules {record.name}=PATH`  "
+        yield f"sft_runner: `python -m sft_runner model.name={base} train.continue_from=PATH ...`\n"
     else:
         yield "vLLM: `vllm serve PATH`  \nsft_runner: `python -m sft_runner model.name=PATH ...` trains it further.\n"
     yield "The chat template in this folder is the one that it was trained with; other prompts give worse answers.\n"

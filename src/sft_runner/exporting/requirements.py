@@ -24,7 +24,7 @@ def mistakes(config: Config, known: Architecture | None) -> Iterator[UserError]:
         yield UserError("export: ollama needs the weights in a form that Ollama reads", hint)
     if "gguf" in config.export and known is not None:
         try:
-            family(known.model_type)
+            family(known.model_type, known.tie_word_embeddings)
         except UserError as error:
             yield error
 

@@ -24,7 +24,7 @@ from sft_runner.merging.shards import FLOATS
 if TYPE_CHECKING:
     from torch import Tensor
 
-WHOLE = 128 << 20
+WHOLE = 64 << 20
 """Bytes in float32 of all tensors that are in memory as a whole at one time; PEFT needs a few times as many for its
 sums. A tensor that is larger is there alone."""
 THREADS = 8

@@ -47,17 +47,22 @@ LARGE_LAYERS = {"gemma2": 46, "gemma3_text": 62}
 """Layers by which llama.cpp knows the 27 B models, whose attention it scales by another width."""
 
 
-def family(model_type: str) -> Family:
-    """What becomes of a family. Raises `UserError` for one that is not known."""
+def family(model_type: str, tied: bool = True) -> Family:
+    """What becomes of a family. Raises `UserError` for one that is not known.
+
+    `tied`: whether its head shares the embedding's weights.
+    """
     if model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise UserError(f"export: gguf does not know models of the family '{model_type}', only {known}", REMEDY)
+    if model_type == "gemma2" and not tied:
+        raise refused("its head has weights of its own (tie_word_embeddings=false), llama.cpp takes the embedding's")
     return FAMILIES[model_type]
 
 
 def check(config: Mapping[str, Any]) -> Family:
     """The family of a complete configuration. Raises `UserError` where llama.cpp computes something else."""
-    found = family(str(config["model_type"]))
+    found = family(str(config["model_type"]), bool(config.get("tie_word_embeddings", True)))
     for what in _unlike(config, found):
         raise refused(what)
     return found

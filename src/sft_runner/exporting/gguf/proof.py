@@ -93,12 +93,13 @@ def _replace(loaded: Any, reader: Any, path: Path, read: Callable[[int], None]) 
         one = torch.from_numpy(processor.process(weights=values, name=tensor.name).weights.copy())
         parameter = left.pop(names[tensor.name])
         shifted = arch.startswith("gemma") and parameter.dim() == 1
-        error = _error(one, parameter, tensor.tensor_type.name, shifted)
+        stored = tensor.tensor_type.name
+        error = _error(one, parameter, stored, shifted)
         worst = max(worst, error)
         if not error <= 1:  # so that nan fails too
             raise StageFailed(
                 f"proof of the GGUF file: {tensor.name} in {path.name} is not {names[tensor.name]} of the merged "
-                f"model: a value differs by {error:.3g} times what rounding to {tensor.tensor_type.name.lower()} allows",
+                f"model: a value differs by {error:.3g} times what rounding to {stored.lower()} allows",
                 "this is a defect of the export; take gguf out of export",
             )
         parameter.copy_(one)
@@ -111,13 +112,13 @@ def _replace(loaded: Any, reader: Any, path: Path, read: Callable[[int], None]) 
 _HEADS = (("attention", ""), ("key_value", "_kv"))
 
 
-def _error(one: "Tensor", parameter: "Tensor", kind: str, shifted: bool) -> float:
+def _error(one: "Tensor", parameter: Any, kind: str, shifted: bool) -> float:
     """The largest difference as a share of what is allowed, in rows that stay below 100 MB."""
     import torch
 
     wide = parameter if parameter.dim() > 1 else parameter.unsqueeze(0)
     step = max(1, (1 << 24) // wide.shape[-1])
-    given = one.reshape(wide.shape)
+    given: Any = one.reshape(wide.shape)
     worst = [
         ((a.float() - b).abs() / _allowed(a.float(), kind, shifted)).max()
         for a, b in zip(wide.split(step), given.split(step), strict=True)
