@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.errors import SftError
-from sft_runner.evaluation.gates import Verdict
+from sft_runner.evaluation.verdict import Verdict
 from sft_runner.planning import Plan
 from sft_runner.store import Store
 from sft_runner.tracking.numbers import flat

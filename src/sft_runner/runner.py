@@ -12,7 +12,7 @@ from sft_runner.disk import explained, read_json
 from sft_runner.ending import ended, fit
 from sft_runner.errors import GateFailed, MachineError, SftError, StageFailed
 from sft_runner.evaluation import gates
-from sft_runner.evaluation.gates import Verdict
+from sft_runner.evaluation.verdict import Verdict
 from sft_runner.events import EventReader
 from sft_runner.launcher import Workers
 from sft_runner.outcome import Outcome, headline, model_of

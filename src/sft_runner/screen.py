@@ -8,8 +8,7 @@ from pathlib import Path
 
 from sft_runner import sweep
 from sft_runner.errors import GateFailed, SftError
-from sft_runner.evaluation import gates
-from sft_runner.evaluation.gates import Verdict
+from sft_runner.evaluation.verdict import Verdict, number
 from sft_runner.model.remote_code import allowed
 from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan, wanted
@@ -51,12 +50,12 @@ def verdicts(found: Sequence[Verdict]) -> str:
     """The table of the gates: what each limit wants, what was found, and by how much it was missed."""
     rows = [["gate", "limit", "wanted", "found", "95 % interval", ""]]
     for one in found:
-        interval = " to ".join(map(gates.number, one.interval)) if one.interval else "-"
-        missed = "" if one.missed_by is None else f" by {gates.number(one.missed_by)}"
-        wanted = gates.number(one.wanted) + (" for sure" if one.sure else "")
+        interval = " to ".join(map(number, one.interval)) if one.interval else "-"
+        missed = "" if one.missed_by is None else f" by {number(one.missed_by)}"
+        wanted = number(one.wanted) + (" for sure" if one.sure else "")
         rows.append(
             [
-                *(one.gate, one.limit, wanted, "-" if one.found is None else gates.number(one.found), interval),
+                *(one.gate, one.limit, wanted, "-" if one.found is None else number(one.found), interval),
                 "passed" if one.passed else one.lacks or f"missed{missed}",
             ]
         )

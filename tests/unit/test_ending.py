@@ -11,7 +11,7 @@ from sft_runner import load, planning, screen
 from sft_runner.disk import read_json
 from sft_runner.ending import ended, fit
 from sft_runner.errors import GateFailed, MachineError, SftError, StageFailed
-from sft_runner.evaluation.gates import Verdict
+from sft_runner.evaluation.verdict import Verdict
 from sft_runner.outcome import Outcome
 from sft_runner.runs import RunFolder
 from sft_runner.tracking.tracker import MemoryTracker

@@ -15,7 +15,7 @@ from sft_runner.config.schema import Config
 from sft_runner.disk import write_json
 from sft_runner.errors import GateFailed, UserError, UserErrors
 from sft_runner.evaluation import gates
-from sft_runner.evaluation.gates import Verdict
+from sft_runner.evaluation.verdict import Verdict
 
 TWO = "data.sources={a: {path: 'embedded:dates'}, b: {path: 'embedded:dates'}}"
 SETS = "evaluate.sets={general: {path: 'embedded:dates', limit: 5}}"

@@ -20,7 +20,7 @@ from html_pages import Checked, said
 from run_folders import METRICS, PREDICTIONS, SCORES, STAGES, run_folder
 from sft_runner import load, plan
 from sft_runner.errors import StageFailed
-from sft_runner.evaluation.gates import Verdict
+from sft_runner.evaluation.verdict import Verdict
 from sft_runner.outcome import Outcome
 from sft_runner.page import without_links
 from sft_runner.report import curves, dots, examples, scores
