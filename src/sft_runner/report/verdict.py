@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sft_runner.evaluation import gates as judged
-from sft_runner.evaluation.verdict import Verdict
+from sft_runner.evaluation.verdict import Verdict as Judged
 from sft_runner.report import scores
 from sft_runner.report.course import counted
 from sft_runner.report.record import Record
@@ -120,7 +120,7 @@ def _headline(line: scores.Line | None, record: Record) -> list[tuple[str, str, 
     return found
 
 
-def _gate(one: Verdict) -> Gate:
+def _gate(one: Judged) -> Gate:
     metric = one.gate.rpartition(".")[2]
     shown = shown_at(one.limit, metric)
     worst = " at worst" if one.sure else ""
