@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -82,7 +83,8 @@ def serve(modules: list[str]) -> int:
             _end_with(0)
             outcome = work(Path(request["folder"]), tell, request)
             tell(outcome)
-            sys.stdout.flush()
+            with suppress(OSError):
+                sys.stdout.flush()
             os._exit(int(outcome.get("exit_code", 0)))  # no interpreter shutdown: threads of libraries may hang in it
         _, status = os.waitpid(child, 0)
         tell({"state": "ended", "code": os.waitstatus_to_exitcode(status)})
@@ -131,7 +133,8 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
             with explained(folder):
                 result = stage.execute(build(Config, values["config"]), _inputs(values, store), folder, events)
         except BaseException:
-            events(state="failed")
+            with suppress(OSError):  # on a full disk it is the first error that counts
+                events(state="failed")
             raise
         _same_data(values, result)
         for note in result.notes:
@@ -155,12 +158,9 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
         }
         commit(folder, manifest)
         return {"state": "completed"}
-    except SftError as error:
-        traceback.print_exc()
-        failure = error
     except Exception as error:
-        traceback.print_exc()
-        failure = StageFailed(f"{type(error).__name__}: {error}".strip(), "the log has the whole story")
+        _log_traceback()
+        failure = _failure(error, folder)
     outcome = {
         "state": "failed",
         "kind": type(failure).__name__,
@@ -171,6 +171,17 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
     if folder.is_dir() and read_json(folder / REQUEST):
         _try_write(folder / RESULT, outcome)
     return outcome
+
+
+def _failure(error: Exception, folder: Path) -> SftError:
+    """An error in the user's words."""
+    try:
+        with explained(folder):
+            raise error
+    except SftError as known:
+        return known
+    except Exception:
+        return StageFailed(f"{type(error).__name__}: {error}".strip(), "the log has the whole story")
 
 
 def _inputs(values: dict[str, Any], store: Store) -> dict[str, Path]:
@@ -229,6 +240,12 @@ def _try_write(path: Path, values: dict[str, Any]) -> None:
     try:
         write_json(path, values)
     except (SftError, OSError):
+        _log_traceback()
+
+
+def _log_traceback() -> None:
+    """Into the stage's log, which may lie on the disk that is full."""
+    with suppress(OSError):
         traceback.print_exc()
 
 
