@@ -1,51 +1,15 @@
 """The page says what the report says, adds up, is whole by itself, and nothing from the data runs in it."""
 
 import re
-from html import unescape
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from data_report import report, rows, source
+from html_pages import Checked, said
 from sft_runner.data.report.page import page
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
-VOID = {"meta", "rect", "line", "path", "br"}
-"""Elements of the page that need no end."""
-
-
-class Checked(HTMLParser):
-    """Tags and attributes of a page; every element must be closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID or tag == "path" or tag == "rect":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        while self.open[-1] in VOID and self.open[-1] != tag:
-            self.open.pop()
-        assert self.open.pop() == tag
-
-
-def said(html: str) -> str:
-    """The text of a page, its style sheet and tags removed."""
-    without = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", without)).split())
 
 
 def test_the_sum_is_shown_with_its_signs() -> None:
