@@ -153,7 +153,7 @@ class _Work:
             self.target, expected, self.rows, self.config.merge.tolerance, self.device, self.own_code
         )
         self._step(6, "proven")
-        told = vars(change)
+        told = dict(vars(change))
         size, seconds, note = told.pop("bytes"), told["seconds"], told.pop("note")
         loosened = proof.loosened(self.config.merge.tolerance, change.merged_into)
         self.notes += [sentence for sentence in (note, loosened) if sentence]
