@@ -141,8 +141,7 @@ def _interval(name: str, metrics: Mapping[str, Any]) -> str:
 
 
 def _of_answers(name: str, scores: Mapping[str, Any]) -> bool:
-    counted = name in ("rows", "tokens", "answers")
-    return isinstance(scores[name], int | float) and not counted and names.generated(name)
+    return isinstance(scores[name], int | float) and name not in names.COUNTS and names.generated(name)
 
 
 def _parts(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -30,8 +30,6 @@ SURE = "sure"
 """Stands beside the limits: the worse end of the 95 % interval must meet them too."""
 BENCHMARKS = "benchmarks"
 """The group whose parts are tasks of `evaluate.benchmarks`."""
-COUNTS = ("rows", "tokens", "answers")
-"""Numbers among scores that are no metrics."""
 HELD_BACK = ("export", "serve")
 """The stages that a model has to be fit for."""
 
@@ -160,7 +158,7 @@ def _metrics(scores: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         name
         for name, value in scores.items()
-        if _finite(value) is not None and name not in COUNTS and not name.endswith("_stderr")
+        if _finite(value) is not None and name not in names.COUNTS and not name.endswith("_stderr")
     )
 
 

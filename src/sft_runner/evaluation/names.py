@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 GROUP = "sft_runner.metrics"
 """The entry points that are metrics."""
+COUNTS = ("rows", "tokens", "answers")
+"""What scores rest on; numbers among them that are no metrics."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,6 @@ BY, SETS, BENCHMARKS = "by", "sets", "benchmarks"
 """Where metrics of parts of the rows, of other sets of rows, and of benchmarks stand."""
 HIGHER = "higher_is_better"
 """Where it is said of the metrics of benchmarks whether more is better."""
-COUNTS = ("rows", "tokens", "answers")
-"""What metrics rest on."""
 HELD_OUT = ""
 """The name of the held-out rows among the sets that are scored."""
 
@@ -124,7 +122,7 @@ def gain(base: Mapping[str, Any], tuned: Mapping[str, Any], higher: Mapping[str,
     found: dict[str, Any] = {}
     told = higher or {}
     for name, value in tuned.items():
-        if name not in base or name in (*COUNTS, HIGHER) or name.endswith("_stderr"):
+        if name not in base or name in (*names.COUNTS, HIGHER) or name.endswith("_stderr"):
             continue
         if isinstance(value, Mapping):
             found[name] = gain(base[name], value, tuned.get(HIGHER) if name == BENCHMARKS else told.get(name))

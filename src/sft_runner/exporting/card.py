@@ -13,8 +13,6 @@ from sft_runner.exporting.licence import Licence
 from sft_runner.exporting.record import Record
 
 README = "README.md"
-COUNTS = ("rows", "tokens", "answers")
-"""Numbers among scores that are none."""
 
 
 def write(target: Path, record: Record, licence: Licence, adapter: bool = False) -> None:
@@ -130,10 +128,10 @@ def _table(
     base: Mapping[str, Any], tuned: Mapping[str, Any], gain: Mapping[str, Any], intervals: Mapping[str, Any]
 ) -> Iterator[str]:
     """Base, tuned and gain side by side."""
-    rows = ", ".join(f"{tuned[name]:,} {name}" for name in COUNTS if isinstance(tuned.get(name), int))
+    rows = ", ".join(f"{tuned[name]:,} {name}" for name in names.COUNTS if isinstance(tuned.get(name), int))
     yield "| metric | base | tuned | gain | 95 % interval of the gain |\n| --- | ---: | ---: | ---: | ---: |"
     for name, value in tuned.items():
-        if name in COUNTS or isinstance(value, bool) or not isinstance(value, int | float):
+        if name in names.COUNTS or isinstance(value, bool) or not isinstance(value, int | float):
             continue
         shown = [_number(name, side.get(name)) for side in (base, tuned, gain)]
         between = intervals.get(name, {}).get("gain") or {}

@@ -14,8 +14,8 @@ from typing import Any
 from sft_runner.disk import read_json
 from sft_runner.errors import UserError
 from sft_runner.model import weights
+from sft_runner.model.weights import INDEX
 
-INDEX = "model.safetensors.index.json"
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "I32": 32, "U32": 32, "I64": 64, "U64": 64, "C64": 64,
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,

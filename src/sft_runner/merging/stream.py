@@ -17,9 +17,10 @@ from sft_runner.merging import arithmetic, companions, loading, shards, whole
 from sft_runner.merging.change import Change
 from sft_runner.merging.layers import Fitted, Unstreamable, fit
 from sft_runner.merging.pieces import Job
-from sft_runner.merging.shards import FLOATS, INDEX, Shard
+from sft_runner.merging.shards import FLOATS, Shard
 from sft_runner.merging.tensors import Tensors
 from sft_runner.merging.writing import write
+from sft_runner.model.weights import INDEX
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sft_runner.disk import read_json
 from sft_runner.errors import StageFailed
+from sft_runner.model.weights import INDEX, SINGLE
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
 @dataclass(frozen=True)

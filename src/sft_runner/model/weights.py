@@ -9,6 +9,8 @@ from sft_runner.disk import read_json
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Types of weights; others in a header are indices, or what a quantisation packed."""
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+"""The file that says which shard holds which tensor, and the only file of a model that has none."""
 LARGEST_HEADER = 100_000_000
 """Bytes that safetensors itself allows for a header."""
 
@@ -33,9 +35,9 @@ def sizes(folder: Path) -> dict[str, int]:
 
 def shards(folder: Path) -> list[Path]:
     """The files that the index names, else the one file; none where the index is damaged or leads out of the folder."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if not index.is_file():
-        return [folder / "model.safetensors"]
+        return [folder / SINGLE]
     values = read_json(index)
     named = values.get("weight_map") if isinstance(values, dict) else None
     names = list(named.values()) if isinstance(named, dict) else []

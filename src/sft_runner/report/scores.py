@@ -11,8 +11,6 @@ from sft_runner.tracking.numbers import is_number
 
 ALL = ""
 """The part that is all held-out rows."""
-COUNTS = ("rows", "tokens", "answers", "bytes", "characters")
-"""What scores rest on; no scores themselves."""
 _STANDARD_ERROR, _NORMAL = "_stderr", 1.96
 """How lm-evaluation-harness names a standard error, and how many of them make half a 95 % interval."""
 
@@ -90,7 +88,7 @@ def benchmarks(scores: Mapping[str, Any]) -> list[Line]:
 def rests_on(scores: Mapping[str, Any]) -> dict[str, int]:
     """How many rows, answer tokens and answers there were."""
     side = _mapping(scores.get("tuned") or scores.get("base"))
-    return {name: int(side[name]) for name in COUNTS if is_number(side.get(name))}
+    return {name: int(side[name]) for name in names.COUNTS if is_number(side.get(name))}
 
 
 def is_share(metric: str) -> bool:
@@ -151,7 +149,7 @@ def _lines(part: str, sides: Mapping[str, Any], intervals: Any) -> Iterator[Line
     """The lines of one part: `sides` are its scores by base and tuned model, and the gain."""
     found = {side: _mapping(sides.get(side)) for side in ("base", "tuned", "gain")}
     for metric in _keys((found["tuned"], found["base"])):
-        if metric in COUNTS or not any(is_number(side.get(metric)) for side in found.values()):
+        if metric in names.COUNTS or not any(is_number(side.get(metric)) for side in found.values()):
             continue
         ranges = _mapping(_mapping(intervals).get(metric))
         values = [_value(found[side].get(metric), ranges.get(side)) for side in ("base", "tuned", "gain")]
