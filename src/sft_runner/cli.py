@@ -123,7 +123,7 @@ def _command(name: str, arguments: list[str]) -> int:
     if name not in commands.COMMANDS:
         known = [*commands.COMMANDS, *(f"recipe={recipe}" for recipe in sources.recipes())]
         raise UnknownName("command", name, known)
-    return commands.COMMANDS[name](arguments)
+    return commands.command(name)(arguments)
 
 
 @hydra.main(version_base="1.3", config_path=None, config_name="sft")

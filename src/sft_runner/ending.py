@@ -9,10 +9,10 @@ from sft_runner import report
 from sft_runner.disk import explained
 from sft_runner.errors import MachineError, SftError, StageFailed
 from sft_runner.evaluation import gates
+from sft_runner.masking import masked
 from sft_runner.outcome import Outcome, headline
 from sft_runner.planning import Plan
 from sft_runner.runs import RunFolder
-from sft_runner.tracking.safe import masked
 from sft_runner.tracking.tracker import Tracker
 
 

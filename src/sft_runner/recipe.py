@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config import sources
-from sft_runner.tracking.safe import masked
+from sft_runner.masking import masked
 
 FILE = "recipe.yaml"
 """Its text in the run folder."""

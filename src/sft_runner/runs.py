@@ -18,9 +18,9 @@ from sft_runner.disk import explained, read_json, write_json
 from sft_runner.errors import UnknownName, UserError
 from sft_runner.evaluation import gates
 from sft_runner.evaluation.verdict import Verdict
+from sft_runner.masking import masked
 from sft_runner.model.continuing import KEY, in_folder
 from sft_runner.tracking.requirements import enabled
-from sft_runner.tracking.safe import masked
 
 if TYPE_CHECKING:
     from sft_runner.planning import Plan

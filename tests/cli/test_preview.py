@@ -100,7 +100,7 @@ def test_help_teaches(tmp_path: Path) -> None:
 
 def test_torch_is_not_imported(tmp_path: Path) -> None:
     program = (
-        "import sys; from sft_runner.cli import commands; commands.preview(['recipe=quickstart']);"
+        "import sys; from sft_runner.commands import preview; preview.main(['recipe=quickstart']);"
         "assert 'transformers' in sys.modules;"
         "assert not [name for name in sys.modules if name.split('.')[0] in ('torch', 'datasets', 'trl', 'peft')]"
     )

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sft_runner import commands, load, plan, screen
+from sft_runner import load, plan, screen
+from sft_runner.commands import models
 from sft_runner.config import sources
 from sft_runner.config.schema import Config
 from sft_runner.disk import write_json
@@ -254,7 +255,7 @@ def test_the_list_of_models_tells_which_is_fit(tmp_path: Path, capsys: pytest.Ca
     for name, state in states.items():
         (tmp_path / "runs" / name / "1" / "model").mkdir(parents=True)
         write_json(tmp_path / "runs" / name / "1" / "run.json", {"name": name, "started": "2026-01-01T10:00", **state})
-    assert commands.models(["--output-dir", str(tmp_path)]) == 0
+    assert models.main(["--output-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "not fit to serve: exact_match 0.5 < min 0.6" in said
     assert said.count("fit to serve") == 2

@@ -405,12 +405,12 @@ def test_a_known_name_looks_for_no_package(monkeypatch: pytest.MonkeyPatch) -> N
 def test_metrics_are_listed(own: None, capsys: pytest.CaptureFixture[str]) -> None:
     from sft_runner.commands import metrics
 
-    assert metrics([]) == 0
+    assert metrics.main([]) == 0
     told = capsys.readouterr().out
     assert "bits_per_byte   bits for each UTF-8 byte" in told
     assert "(less is better, always measured)" in told
     assert "length_error    By how many characters the length differs. (less is better, by my-metrics 1.2)" in told
     assert "metric 'missing' of my-metrics 1.2 cannot be loaded" in told
-    assert metrics(["--json"]) == 0
+    assert metrics.main(["--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [entry["name"] for entry in listed][: len(names.ALWAYS)] == list(names.ALWAYS)

@@ -11,8 +11,8 @@ from filelock import FileLock
 from sft_runner import load, planning, runner, screen
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import MachineError
+from sft_runner.masking import masked
 from sft_runner.runs import RunFolder, earlier, interrupted, orphans, state_of
-from sft_runner.tracking.safe import masked
 
 MISSED = {"gate": "loss", "limit": "max", "wanted": 1.0, "found": 2.0, "passed": False, "missed_by": 1.0}
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from sft_runner.masking import masked
 from sft_runner.report.record import Record
-from sft_runner.tracking.safe import masked
 
 
 def clean(record: Record) -> Record:

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from sft_runner.masking import masked
 from sft_runner.recipe import FILE
 from sft_runner.report.record import Record
-from sft_runner.tracking.safe import masked
 
 MOST = 20_000
 """Characters of a recipe that are shown."""

@@ -1,15 +1,12 @@
 """A tracker that cannot stop a run: whatever fails in it is said once, and it is told nothing more but the end."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sft_runner.masking import masked
 from sft_runner.tracking.tracker import RunInfo, Tracker
-
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY = re.compile(r"(?<=://)([^\s?#]*)[?#][^\s'\"]*")
 
 
 class SafeTracker:
@@ -64,11 +61,6 @@ class SafeTracker:
                 del self.makers[name]
                 self.warn(f"tracking.{name} failed and is off for the rest of this run: {_one_line(error)}")
         return next((found for found in ids if found is not None), None)
-
-
-def masked(text: str) -> str:
-    """`https://user:password@host/path?token=secret` as `https://***@host/path?***`."""
-    return _QUERY.sub(r"\1?***", _CREDENTIALS.sub("***@", text))
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,13 @@
+"""The commands beside the pipeline: `sft-runner preview recipe=code`. Each is a module of its own with a `main`."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+COMMANDS = {name: name for name in ("recipes", "keys", "models", "preview", "fits", "metrics", "compare", "report")}
+"""Word on the command line -> module here."""
+
+
+def command(name: str) -> Callable[[list[str]], int]:
+    """What runs a command: it takes the words behind its name and returns the exit code."""
+    main: Callable[[list[str]], int] = import_module(f"{__name__}.{COMMANDS[name]}").main
+    return main
