@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sft_runner.evaluation import tasks
 from sft_runner.model import continuing
 from sft_runner.model.files import TOKENIZER_FILES, locate
 from sft_runner.runs import adapter_of
+from sft_runner.stages import STAGES
 from sft_runner.stages.stage import Stage
 
 LENGTH = 16
@@ -52,6 +53,15 @@ class Ingredients:
         """SHA-256 of the canonical JSON, shortened."""
         text = json.dumps(vars(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def chain(config: Config, stages: Iterable[str], data: Mapping[str, str], hashes: "Hashes") -> dict[str, Ingredients]:
+    """What goes into each of `stages`, which come in their order, each behind its inputs; `data` as for `gather`."""
+    found: dict[str, Ingredients] = {}
+    for name in stages:
+        inputs = {stage: made.fingerprint() for stage, made in found.items()}
+        found[name] = gather(STAGES[name], config, inputs, data, hashes)
+    return found
 
 
 def gather(

@@ -17,7 +17,7 @@ from sft_runner.data import files, sets
 from sft_runner.errors import UserError, raise_all
 from sft_runner.evaluation import engines
 from sft_runner.facts import Known, facts, warnings
-from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, gather
+from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, chain
 from sft_runner.method import method_of
 from sft_runner.model import continuing
 from sft_runner.model.architecture import Architecture, architecture
@@ -114,9 +114,7 @@ def plan(run: Run) -> Plan:
     output_dir = Path(config.output_dir).expanduser().resolve()
     store = Store(output_dir)
     steps: dict[str, Step] = {}
-    for name in wanted(config.stage.until, config.export):
-        inputs = {stage: step.fingerprint for stage, step in steps.items()}
-        ingredients = gather(STAGES[name], config, inputs, data, hashes)
+    for name, ingredients in chain(config, wanted(config.stage.until, config.export), data, hashes).items():
         steps[name] = _step(name, ingredients, store, steps, _forced_by(name, config.force, steps))
     hashes.save()
     settled, fitted = _settled(run, arch, steps)

@@ -5,6 +5,7 @@ and so that a broken one stops only the run that asks for it.
 """
 
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -49,6 +50,15 @@ class ConfigFile:
         """The lines that begin with `#`, without it."""
         lines = self.path.read_text(errors="replace").splitlines()
         return "\n".join(line[1:].strip() for line in lines if line[:1] == "#")
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the command in the header, such as `recipe=code` and `hardware=rtx3060`; empty without one."""
+        try:
+            said = shlex.split(self.header.get("command", ""), comments=True)
+        except ValueError:  # an open quote
+            return []
+        return [word for word in said[1:] if "=" in word or word[:1] in ("~", "+")]
 
     def package(self, group: str) -> str:
         """The part of the configuration that its keys belong to; empty for the whole (`# @package _global_`)."""

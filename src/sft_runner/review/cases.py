@@ -1,0 +1,30 @@
+"""The commands that a recipe is looked at with: its values depend on the machine that it runs on."""
+
+from dataclasses import dataclass
+
+from sft_runner.config.sources import recipes
+
+HARDWARE = "cpu"
+"""Preset where a recipe's header names none: `auto` would tell of the machine that looks, not of the recipe."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe with the words of one command."""
+
+    recipe: str
+    """Its name."""
+    words: tuple[str, ...]
+    """What would be typed: `("recipe=code", "hardware=rtx3060")`."""
+
+    @property
+    def hardware(self) -> str:
+        """The preset."""
+        return next(word.partition("=")[2] for word in self.words if word.startswith("hardware="))
+
+
+def case(recipe: str, *words: str) -> Case:
+    """The command in a recipe's header, with `words` behind it; raises `KeyError` for a recipe that is not there."""
+    own = [word for word in recipes()[recipe].words if word.partition("=")[0] != "recipe"]
+    given = {word.partition("=")[0].lstrip("+~"): word for word in (f"hardware={HARDWARE}", *own, *words)}
+    return Case(recipe, (f"recipe={recipe}", *given.values()))
