@@ -15,11 +15,20 @@ from sft_runner.errors import MachineError
 
 def write_json(path: Path, values: Any) -> None:
     """Write `values` aside, sync, rename, sync the folder."""
+    write_bytes(path, json_bytes(values))
+
+
+def json_bytes(values: Any) -> bytes:
+    """The bytes of a JSON file that holds `values`."""
+    return (json.dumps(values, indent=1, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write aside, sync, rename, sync the folder."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
-        with open(aside, "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1, ensure_ascii=False, default=str)
-            file.write("\n")
+        with open(aside, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)

@@ -13,6 +13,7 @@ from sft_runner.masking import masked
 from sft_runner.outcome import Outcome, headline
 from sft_runner.planning import Plan
 from sft_runner.runs import RunFolder
+from sft_runner.store import Store
 from sft_runner.tracking.tracker import Tracker
 
 
@@ -28,7 +29,10 @@ def ended(plan: Plan, outcome: Outcome, folder: RunFolder, tracker: Tracker) -> 
             outcome.state = "cancelled"
             raise
         finally:
-            _close(plan, outcome, folder, tracker)
+            try:
+                _close(plan, outcome, folder, tracker)
+            finally:
+                _seal(plan, outcome, folder)
     finally:
         folder.close()
 
@@ -63,6 +67,22 @@ def _close(plan: Plan, outcome: Outcome, folder: RunFolder, tracker: Tracker) ->
         tracker.end(outcome.state, outcome.metrics)
     with suppress(SftError, OSError):
         folder.update(untold=[])
+
+
+def _seal(plan: Plan, outcome: Outcome, folder: RunFolder) -> None:
+    """Keep the hashes of what no manifest lists; a run without them is a run all the same."""
+    store = Store(plan.output_dir)
+    done = [step for step in plan.steps if step.stage in outcome.manifests]
+    with suppress(SftError, OSError, ValueError):
+        folder.seal(
+            {
+                step.stage: (
+                    store.folder(step.stage, step.fingerprint),
+                    outcome.manifests[step.stage].get("files", ()),
+                )
+                for step in done
+            }
+        )
 
 
 def _explained(error: Exception, folder: Path) -> SftError:

@@ -106,11 +106,18 @@ class Plan:
 
 
 def plan(run: Run) -> Plan:
-    """Plan a run. Raises `UserError` for data or a model that cannot be used, all at once."""
+    """Plan a run. Raises `UserError` for data or a model that cannot be used, all at once, and for a locked run that is
+    not what its lock says."""
+    if run.config.locked:
+        from sft_runner.review.lock import holding  # asks for the stages of a plan itself
+
+        run = holding.pinned(run)
     asked, run = run, engines.settled(run)
     config = run.config
     hashes = Hashes()
     data, arch = _checked(run, hashes)
+    if config.locked:
+        holding.require(run, hashes)
     output_dir = Path(config.output_dir).expanduser().resolve()
     store = Store(output_dir)
     steps: dict[str, Step] = {}

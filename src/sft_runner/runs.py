@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
-from sft_runner import recipe
+from sft_runner import recipe, seal
 from sft_runner.config.schema import Config
-from sft_runner.disk import explained, read_json, write_json
+from sft_runner.disk import explained, json_bytes, read_json, write_json
 from sft_runner.errors import UnknownName, UserError
 from sft_runner.evaluation import gates
 from sft_runner.evaluation.verdict import Verdict
@@ -25,7 +25,7 @@ from sft_runner.tracking.requirements import enabled
 if TYPE_CHECKING:
     from sft_runner.planning import Plan
 
-CONFIG, PLAN, STATE, LOCK = "config.yaml", "plan.json", "run.json", ".lock"
+CONFIG, PLAN, STATE, LOCK = "config.yaml", "plan.json", "run.json", seal.LOCK
 
 
 class RunFolder:
@@ -51,6 +51,7 @@ class RunFolder:
             "choices": plan.run.choices,
             "recipe": asked,
             "sweep": sweep,
+            "locked": plan.run.config.locked,
             "stages": {step.stage: step.fingerprint for step in plan.steps},
             "gates": [],
             "fit_to_serve": None,  # nobody knows before the run has ended
@@ -76,6 +77,13 @@ class RunFolder:
         """The run is over. Its trackers do not know of it yet."""
         ended = datetime.now().astimezone().isoformat(timespec="seconds")
         self.update(state=state, ended=ended, metrics=dict(metrics), untold=self.state["trackers"], **values)
+
+    def seal(self, stages: Mapping[str, tuple[Path, Collection[str]]]) -> None:
+        """The hashes of what no manifest lists, last of all; `run.json` then says that there is a seal, so that one
+        that is removed is missed. `stages` as for `seal.of_run`."""
+        seal.of_run(self.path, stages)
+        self.state["sealed"] = True
+        seal.rewrite(self.path, {STATE: json_bytes(self.state)}, held=True)
 
     def close(self) -> None:
         """Nothing is written into it any more by this process."""
@@ -159,7 +167,8 @@ def orphans(output_dir: Path, told: Collection[str]) -> Iterator[tuple[Path, dic
             yield folder, state
             left = [name for name in state.get("untold", state.get("trackers", [])) if name not in told]
             dead = "killed" if state["state"] == "running" else state["state"]
-            write_json(folder / STATE, {**state, "state": dead, "untold": left})
+            content = json_bytes({**state, "state": dead, "untold": left})
+            seal.rewrite(folder, {STATE: content}, held=True, from_itself=True)
         lock.release()
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sft_runner.disk import explained, read_json, sync_and_hash, sync_folder, write_json
+from sft_runner import seal
+from sft_runner.disk import explained, json_bytes, read_json, sync_and_hash, sync_folder, write_bytes
 
 REQUEST, RESULT, MANIFEST, EVENTS, LOG = "stage.json", "result.json", "manifest.json", "events.jsonl", "stage.log"
-_CONTROL = (REQUEST, RESULT, MANIFEST, EVENTS, LOG)
+_CONTROL = (REQUEST, RESULT, MANIFEST, EVENTS, LOG, seal.SEAL)
 _Manifest = dict[str, Any]
 
 
@@ -74,7 +75,8 @@ def clear(partial: Path, keeps: tuple[str, ...]) -> None:
 
 
 def commit(partial: Path, manifest: _Manifest) -> _Manifest:
-    """Make a finished folder the stage's output: sync and hash its files, write the manifest, rename. Needs the lock.
+    """Make a finished folder the stage's output: sync and hash its files, seal it, write the manifest, rename. Needs
+    the lock.
 
     An older output of the same fingerprint stays valid until that moment and is removed afterwards.
     """
@@ -82,7 +84,10 @@ def commit(partial: Path, manifest: _Manifest) -> _Manifest:
     for folder in {(partial / name).parent for name in files}:
         sync_folder(folder)
     manifest = {**manifest, "files": files}
-    write_json(partial / MANIFEST, manifest)
+    content = json_bytes(manifest)
+    with explained(partial):
+        seal.of_stage(partial, files, MANIFEST, content)
+    write_bytes(partial / MANIFEST, content)
     promote(partial)
     return manifest
 

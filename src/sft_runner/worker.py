@@ -32,7 +32,7 @@ from sft_runner.errors import SftError, StageFailed
 from sft_runner.events import EventWriter
 from sft_runner.stages import STAGES
 from sft_runner.stages.stage import Result
-from sft_runner.store import EVENTS, LOG, REQUEST, RESULT, Store, claim, clear, commit, promote
+from sft_runner.store import EVENTS, LOG, MANIFEST, REQUEST, RESULT, Store, claim, clear, commit, promote
 
 RECORDED = (
     "torch",
@@ -156,6 +156,7 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
             "made_with": made_with(build(Config, values["config"])),
             "mlflow_run_id": request.get("mlflow_run_id"),
         }
+        sys.stdout.flush()  # into the log, which is sealed as far as it is written
         commit(folder, manifest)
         return {"state": "completed"}
     except Exception as error:
@@ -168,7 +169,7 @@ def _alone(folder: Path, values: dict[str, Any], request: dict[str, Any], store:
         "hint": failure.hint,
         "exit_code": failure.exit_code,
     }
-    if folder.is_dir() and read_json(folder / REQUEST):
+    if folder.is_dir() and read_json(folder / REQUEST) and not (folder / MANIFEST).exists():
         _try_write(folder / RESULT, outcome)
     return outcome
 

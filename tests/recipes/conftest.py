@@ -9,6 +9,6 @@ from sft_runner.config import sources
 
 @pytest.fixture(autouse=True)
 def _fresh_recipes() -> Iterator[None]:
-    sources.recipes.cache_clear()
+    sources.forget()
     yield
-    sources.recipes.cache_clear()
+    sources.forget()

@@ -26,7 +26,7 @@ SETS = "evaluate.sets={general: {path: 'embedded:dates', limit: 5}}"
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
-    sources.recipes.cache_clear()
+    sources.forget()
 
 
 SCORES: dict[str, Any] = {

@@ -22,7 +22,7 @@ QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
-    sources.recipes.cache_clear()
+    sources.forget()
 
 
 def reasons(run: Run) -> dict[str, str]:
@@ -422,5 +422,5 @@ def test_a_rate_may_be_an_interpolation(where: str, tmp_path: Path) -> None:
     begin = "defaults: [code, _self_]\n" if where.startswith("recipes") else "# @package _global_\n"
     file.write_text(begin + "train: {learning_rate: '${merge.tolerance}'}\n")
     words = ("recipe=mine", "method=dora") if where.startswith("recipes") else ("recipe=code", "method=mine")
-    sources.recipes.cache_clear()
+    sources.forget()
     assert load(*words, "hardware=cpu", "merge.tolerance=2e-4").config.train.learning_rate == 2e-4

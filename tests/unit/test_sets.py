@@ -24,7 +24,7 @@ QA = [{"question": f"What is {i} + {i}?", "answer": f"It is {2 * i}."} for i in 
 def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
-    sources.recipes.cache_clear()
+    sources.forget()
 
 
 def write(path: str, rows: list[Any]) -> str:

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from importlib import import_module
 
-COMMANDS = {name: name for name in ("recipes", "keys", "models", "preview", "fits", "metrics", "compare", "report")}
+LOOK = ("recipes", "keys", "explain", "show", "preview", "fits", "metrics")
+"""What tells of recipes and settings before anything runs."""
+REVIEW = ("lint", "diff", "lock", "schema")
+"""What checks recipes, and what a change to them does."""
+AFTER = ("models", "compare", "report", "record", "verify")
+"""What tells of runs."""
+COMMANDS = {name: name for name in (*LOOK, *REVIEW, *AFTER)} | {"import": "import_"}
 """Word on the command line -> module here."""
 
 

@@ -1,6 +1,7 @@
 """What the commands beside the pipeline have in common: how they read their words."""
 
 import argparse
+import inspect
 from collections.abc import Callable
 
 
@@ -8,7 +9,7 @@ def parser(name: str, main: Callable[[list[str]], int], examples: str = "") -> a
     """The parser of `sft-runner NAME`; its help is the command's docstring, with `examples` below as they are."""
     return argparse.ArgumentParser(
         prog=f"sft-runner {name}",
-        description=main.__doc__,
+        description=inspect.getdoc(main),
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter if examples else argparse.HelpFormatter,
     )

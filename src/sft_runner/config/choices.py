@@ -59,7 +59,8 @@ def _values(name: str, files: Mapping[str, Path], below: tuple[str, ...]) -> dic
     said = read(files[name]).values
     if said is None:
         return None
-    parents = said.pop("defaults", None) or []
+    parents = said.get("defaults") or []
+    said = {key: value for key, value in said.items() if key != "defaults"}
     if not isinstance(parents, list) or not all(isinstance(entry, str) for entry in parents):
         return None
     found: dict[str, Any] = {}

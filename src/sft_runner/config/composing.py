@@ -1,4 +1,4 @@
-"""Hydra in, a settled run out: for the command line's jobs and for `load` from Python."""
+"""A settled run out of words: for the command line, whose jobs Hydra composes, and for `load` from Python."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner.config.file_mistakes import in_choice_file, in_recipe
 from sft_runner.config.mistakes import in_overrides
-from sft_runner.config.rules import settle
+from sft_runner.config.rules import plain, settle
 from sft_runner.config.run import Run
-from sft_runner.config.sources import ConfigFile, choice, group_of, groups, recipes, register, warn_of_broken
+from sft_runner.config.schema import Config
+from sft_runner.config.sources import ConfigFile, choice, forget, group_of, groups, register, shown, warn_of_broken
 from sft_runner.errors import UnknownName, UserError, raise_all
 
 
 def load(*overrides: str) -> Run:
     """A settled run from command-line words: `load("recipe=quickstart", "lora.r=8")`. Raises `UserError`."""
-    recipes.cache_clear()  # a notebook may have written one since
-    register.cache_clear()
-    check(overrides)
-    return of_words(overrides)
+    forget()  # a notebook may have written a recipe since
+    run = of_words(overrides)
+    warn_of_broken()
+    return run
+
+
+def of_words(overrides: Sequence[str]) -> Run:
+    """A settled run from words of the command line. Raises `UserError`."""
+    from sft_runner.config.layers import layers, settled  # which needs this module for what only Hydra can compose
+
+    return settled(layers(overrides))
 
 
 def jobs(overrides: Sequence[str]) -> list[list[str]]:
@@ -42,33 +50,68 @@ def jobs(overrides: Sequence[str]) -> list[list[str]]:
     return batches[0]
 
 
-def of_words(overrides: Sequence[str]) -> Run:
-    """A settled run from words that were checked. Raises `UserError`."""
+def by_hydra(overrides: Sequence[str]) -> Run:
+    """The same from words that were checked, in Hydra's own time. Raises `UserError`."""
+    composed, choices = _composed(overrides)
+    return settle(composed, choices, tuple(overrides))
+
+
+def asked(overrides: Sequence[str]) -> tuple[Config, dict[str, Any]]:
+    """What Hydra composes of words that were checked, its open values still open, and the choices. Raises
+    `UserError`."""
+    forget()  # Hydra's store may hold the recipes of an earlier moment
+    composed, choices = _composed(overrides)
+    return plain(composed), choices
+
+
+def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     register()
     GlobalHydra.instance().clear()
     with initialize(version_base="1.3", config_path=None):
         try:
             composed = compose("sft", overrides=list(overrides), return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises these too
             raise explain(error) from None
-    choices = OmegaConf.to_container(composed.hydra.runtime.choices)
+    choices: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
     HydraConfig.instance().set_config(composed)
-    return _settled(composed, choices, overrides)
+    return _without_hydra(composed), choices
 
 
 def from_hydra(composed: DictConfig) -> Run:
     """The settled run of a job that Hydra started."""
     hydra = HydraConfig.get()
-    return _settled(composed, OmegaConf.to_container(hydra.runtime.choices), hydra.overrides.task)
+    choices: Any = OmegaConf.to_container(hydra.runtime.choices)
+    return settle(_without_hydra(composed), choices, tuple(hydra.overrides.task))
 
 
 def check(overrides: Sequence[str], sweep: bool = False) -> None:
+    """Find all mistakes of a command line and of the files that it names, and say on stderr which recipes are broken.
+    Raises `UserError`."""
+    raise_mistakes(overrides, sweep)
+    warn_of_broken()
+
+
+def raise_mistakes(overrides: Sequence[str], sweep: bool = False) -> None:
     """Find all mistakes of a command line and of the files that it names. Raises `UserError`."""
     errors = in_overrides(overrides, sweep)
     for group, file in _files(overrides):
-        errors += in_recipe(file) if group == "recipe" else in_choice_file(group, file)
+        errors += in_file(group, file)
     raise_all(errors)
-    warn_of_broken()
+
+
+_sound: dict[tuple[str, int], ConfigFile] = {}
+"""Files without a mistake by group and identity: a file is parsed once and looked at once, however many recipes are
+made of it. What is wrong with one may be mended elsewhere, so mistakes are not remembered."""
+
+
+def in_file(group: str, file: ConfigFile) -> list[UserError]:
+    """All mistakes of a file."""
+    if (group, id(file)) in _sound:
+        return []
+    errors = in_recipe(file) if group == "recipe" else in_choice_file(group, file)
+    if not errors:
+        _sound[group, id(file)] = file  # held, so that no other file gets its identity
+    return errors
 
 
 def explain(error: Exception) -> UserError:
@@ -82,17 +125,18 @@ def explain(error: Exception) -> UserError:
     return UserError(f"{key}: {text}" if key else text, "see python -m sft_runner --help")
 
 
-def _settled(composed: DictConfig, choices: Any, overrides: Sequence[str]) -> Run:
+def _without_hydra(composed: DictConfig) -> DictConfig:
     composed = composed.copy()
     OmegaConf.set_struct(composed, False)
     composed.pop("hydra", None)
-    return settle(composed, choices, tuple(overrides))
+    return composed
 
 
 def _files(overrides: Sequence[str]) -> Iterator[tuple[str, ConfigFile]]:
     """The recipes and the files of choices behind a command line, those that they extend too, each with its group."""
     said = [text.lstrip("+~").partition("=") for text in overrides]
-    named = {group: re.findall(r"[^\[\],\s]+", names) for group, _, names in said if group in groups()}
+    known = groups()
+    named = {group: _names(names) for group, _, names in said if group in known}
     chosen = _choices(choice("", "sft"))
     for recipe in reversed(_extended("recipe", named.pop("recipe", []))):
         yield "recipe", recipe
@@ -100,6 +144,11 @@ def _files(overrides: Sequence[str]) -> Iterator[tuple[str, ConfigFile]]:
     for group, names in (chosen | named).items():
         for file in _extended(group, names):
             yield "" if group == "local" else group, file  # this machine's own settings are of any part
+
+
+def _names(value: str) -> list[str]:
+    """The names in `[mlflow, wandb]`, or the one."""
+    return [name for part in re.split(r"[\[\],]", value) if (name := part.strip(" '\""))]
 
 
 def _choices(file: ConfigFile | None) -> dict[str, list[str]]:
@@ -112,15 +161,26 @@ def _choices(file: ConfigFile | None) -> dict[str, list[str]]:
 
 
 def _extended(group: str, names: Sequence[str]) -> list[ConfigFile]:
-    """The files of these choices, and of those that they extend through `defaults: [other]`."""
+    """The files of these choices, and of those that they extend through `defaults: [other]`. Raises `UserError` for one
+    that extends itself."""
     found: dict[str, ConfigFile] = {}
-    queue = list(names)
+    queue: list[tuple[str, tuple[str, ...]]] = [(name, ()) for name in names]
     while queue:
-        name = queue.pop(0)
+        name, above = queue.pop(0)
+        if name in above:
+            last = found[above[-1]]
+            chain = " -> ".join((*above[above.index(name) :], name))
+            where = f"{shown(last.path)}, line {last.line(('defaults',))}"
+            raise UserError(f"{where}: {group} '{name}' extends itself: {chain}", "take one of them out")
         if name not in found and (file := choice(group, name)):
             found[name] = file
-            queue += [entry for entry in _defaults(file) if isinstance(entry, str) and entry != "_self_"]
+            queue += [(entry, (*above, name)) for entry in _parents(file)]
     return list(found.values())
+
+
+def _parents(file: ConfigFile) -> list[str]:
+    """The files that this one extends."""
+    return [entry for entry in _defaults(file) if isinstance(entry, str) and entry != "_self_"]
 
 
 def _defaults(file: ConfigFile) -> list[Any]:

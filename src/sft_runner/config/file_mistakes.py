@@ -1,15 +1,13 @@
 """What is wrong with a recipe or with a file of the user's own `conf/`, each mistake with the file and the line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sft_runner.config.mistakes import in_choice, in_value
-from sft_runner.config.schema import Config, flatten
-from sft_runner.config.sources import ConfigFile, group_of, groups, recipes, shown
+from sft_runner.config.schema import Config
+from sft_runner.config.sources import ConfigFile, choice, group_of, groups, shown
+from sft_runner.config.values import defaults, takes
 from sft_runner.errors import UnknownName, UserError
 
 
@@ -17,16 +15,16 @@ def in_recipe(recipe: ConfigFile) -> list[UserError]:
     """All mistakes of a recipe."""
     if recipe.error or recipe.values is None:
         return [recipe.error] if recipe.error else []
-    lines = _Lines(recipe.path)
-    errors = list(_in_defaults(recipe, lines))
+    errors = [*_repeated(recipe), *_in_defaults(recipe)]
     for path, value in _settings(recipe.values, ()):
-        where = f"{lines.of(path)}: "
         if path[0] == "hardware":
-            key = ".".join(path)
+            key, where = ".".join(path), _where(recipe, path)
             hint = "give it on the command line, or choose another hardware preset"
-            errors.append(UserError(f"{where}{key} does not belong into a recipe: it says how to fit a machine", hint))
+            errors.append(
+                UserError(f"{where}: {key} does not belong into a recipe: it says how to fit a machine", hint)
+            )
         else:
-            errors += in_value(".".join(path), value, where)
+            errors += _in_setting(recipe, path, value, 0)
     return errors
 
 
@@ -38,11 +36,10 @@ def in_choice_file(group: str, file: ConfigFile) -> list[UserError]:
     if package and package.split(".")[0] not in {item.name for item in fields(Config)}:
         hint = f"write '# @package _global_' into its first line: a {group} sets keys of the whole configuration"
         return [UserError(f"{shown(file.path)}, line 1: there is no part '{package}' that its keys belong to", hint)]
-    lines = _Lines(file.path)
-    errors = list(_in_defaults(file, lines))
+    errors = [*_repeated(file), *_in_defaults(file)]
     above = tuple(package.split(".")) if package else ()
     for path, value in _settings(file.values, above):
-        errors += in_value(".".join(path), value, f"{lines.of(path[len(above) :])}: ")
+        errors += _in_setting(file, path, value, len(above))
     return errors
 
 
@@ -51,11 +48,11 @@ def line_of(recipe: str, path: tuple[str, ...], value: Any) -> str:
     empty where it says nothing of it, or where something else was said over it."""
     queue = recipe.split("+")
     for name in queue:
-        file = recipes().get(name)
+        file = choice("recipe", name)
         if file is None or file.values is None:
             continue
         if _at(file.values, path) == value:
-            return _Lines(file.path).of(path)
+            return _where(file, path)
         extended = file.values.get("defaults")
         queue += [
             entry for entry in extended or () if isinstance(entry, str) and entry != "_self_" and entry not in queue
@@ -75,18 +72,41 @@ def _at(values: Any, path: tuple[str, ...]) -> Any:
 _MISSING = object()
 
 
-def _in_defaults(file: ConfigFile, lines: "_Lines") -> Iterator[UserError]:
+def _in_setting(file: ConfigFile, path: tuple[str, ...], value: Any, above: int) -> Iterator[UserError]:
+    """Mistakes of a value; the first `above` names of its path are the file's package."""
+    key = ".".join(path)
+    if any("." in name for name in path):
+        hint = f"a part has its keys below it: {': {'.join(key.split('.'))}: ...{'}' * key.count('.')}"
+        yield UserError(f"{_where(file, path[above:])}: key '{key}' is written with a dot", hint)
+    elif not takes(key, value):
+        yield from in_value(key, value, f"{_where(file, path[above:])}: ")
+
+
+def _where(file: ConfigFile, path: tuple[str, ...]) -> str:
+    """`recipes/mine.yaml, line 7` for the key at that path."""
+    return f"{shown(file.path)}, line {file.line(path)}"
+
+
+def _repeated(file: ConfigFile) -> Iterator[UserError]:
+    """Keys that stand twice: YAML would take the last one, whatever was meant."""
+    for path, line in file.repeated:
+        where = f"{shown(file.path)}, line {line}: "
+        first = f"it stands in line {file.line(path, first=True)} too"
+        yield UserError(f"{where}key '{'.'.join(path)}' is repeated: {first}", "keep one of them")
+
+
+def _in_defaults(file: ConfigFile) -> Iterator[UserError]:
     """Mistakes in the `defaults:` of a file."""
     entries = (file.values or {}).get("defaults") or []
     if not isinstance(entries, list):
-        yield UserError(f"{lines.of(('defaults',))}: defaults is a list", "begin each of its lines with '- '")
+        yield UserError(f"{_where(file, ('defaults',))}: defaults is a list", "begin each of its lines with '- '")
         return
     for entry in entries:
-        for key, choice in entry.items() if isinstance(entry, dict) else ():
+        for key, named in entry.items() if isinstance(entry, dict) else ():
             group = group_of(str(key))
-            where = f"{lines.of(('defaults',))}: "
+            where = f"{_where(file, ('defaults',))}: "
             if group in groups():
-                yield from in_choice(group, choice, where)
+                yield from in_choice(group, named, where)
             elif not group.startswith("hydra"):
                 yield UnknownName("group", group, groups(), where)
 
@@ -94,35 +114,17 @@ def _in_defaults(file: ConfigFile, lines: "_Lines") -> Iterator[UserError]:
 def _settings(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """The settings that a file makes, each with its path in the whole configuration."""
     said = {key: value for key, value in values.items() if key != "defaults"}
-    yield from _leaves(said, set(flatten(Config())), above)
+    yield from _leaves(said, defaults().keys(), above)
 
 
 def _leaves(
-    values: dict[str, Any], known: set[str], path: tuple[str, ...] = ()
+    values: dict[str, Any], known: Set[str], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The settings below a mapping; a free dictionary is one setting."""
+    """The settings below a mapping; a free dictionary is one setting, and so is a part that does not exist."""
     for key, value in values.items():
         here = (*path, str(key))
-        if isinstance(value, dict) and ".".join(here) not in known:
+        part = ".".join(here) + "."
+        if isinstance(value, dict) and any(name.startswith(part) for name in known):
             yield from _leaves(value, known, here)
         else:
             yield here, value
-
-
-class _Lines:
-    """Line numbers of the keys in a YAML file; parsed with its marks when the first is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.root: yaml.Node | None = None
-
-    def of(self, keys: tuple[str, ...]) -> str:
-        """`recipes/mine.yaml, line 7` for the key at that path."""
-        self.root = self.root or yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        node, line = self.root, 1
-        for key in keys:
-            for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
-                if name.value == key:
-                    node, line = value, name.start_mark.line + 1
-                    break
-        return f"{shown(self.path)}, line {line}"

@@ -9,7 +9,7 @@ from typing import Any
 
 def described(part: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Key, default, choices and help of every setting, read from the schema's own source."""
-    texts = _help(part)
+    help_ = texts(part)
     instance = part()
     for item in fields(part):
         value = getattr(instance, item.name)
@@ -17,10 +17,10 @@ def described(part: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str
             yield from described(type(value), f"{prefix}{item.name}.")
         elif not item.metadata.get("found"):
             default = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-            yield prefix + item.name, default, "|".join(item.metadata.get("choices", ())), texts.get(item.name, "")
+            yield prefix + item.name, default, "|".join(item.metadata.get("choices", ())), help_.get(item.name, "")
 
 
-def _help(part: type[Any]) -> dict[str, str]:
+def texts(part: type[Any]) -> dict[str, str]:
     """The docstring line under each field of a dataclass."""
     body = ast.parse(inspect.getsource(part)).body[0]
     assert isinstance(body, ast.ClassDef)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sft_runner.config.schema import Config, flatten
-from sft_runner.config.sources import choice, group_of, recipes
+from sft_runner.config.sources import choice, group_of
 from sft_runner.method import method_of, number
 
 DEFAULT_METHOD = "lora"
@@ -79,7 +79,7 @@ def _said(name: str) -> _Said:
     found: dict[str, Any] = {}
     queue, seen = [name], set[str]()
     while queue:
-        known = recipes().get(queue.pop(0))
+        known = choice("recipe", queue.pop(0))
         values = (known.values if known else None) or {}
         found = {**_flat(values), **found}
         for entry in values.get("defaults") or []:

@@ -7,10 +7,10 @@ that all mistakes are told at once, in the user's words. Keys and values of file
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 from sft_runner.config.schema import Config, flatten
 from sft_runner.config.sources import choice, groups, options
 from sft_runner.config.synonyms import meant
+from sft_runner.config.values import free, takes
+from sft_runner.config.words import parsed
 from sft_runner.errors import UnknownName, UserError, suggestion
 
 
@@ -27,7 +29,7 @@ def in_overrides(overrides: Iterable[str], sweep: bool = False) -> list[UserErro
     errors: list[UserError] = []
     for text in overrides:
         try:
-            override = OverridesParser.create().parse_override(text)
+            override = parsed(text)
         except (HydraException, ValueError) as error:
             errors.append(UserError(f"{text}: {first_line(error)}", _quoted(text)))
             continue
@@ -78,6 +80,8 @@ def in_choice(group: str, value: Any, where: str) -> Iterator[UserError]:
 
 def in_value(key: str, value: Any, where: str) -> Iterator[UserError]:
     """A key that does not exist, or a value of the wrong type."""
+    if takes(key, value):
+        return
     unknown = list(_in_key(key, where))
     if unknown:
         yield from unknown
@@ -115,8 +119,10 @@ def _in_override(override: Override) -> Iterator[UserError]:
         values = []  # range(), glob(): Hydra resolves them
     if override.is_delete():
         return
-    if key in groups():
+    if key in groups() and not isinstance(given, dict):  # of a mapping, its keys are settings of the part
         for value in values:
+            if value is None:
+                yield UserError(f"{key}=null: a choice has a name", f"leave {key} out, or take it out with ~{key}")
             yield from in_choice(key, value, "")
         return
     if not values:
@@ -136,7 +142,9 @@ def _in_key(key: str, where: str) -> Iterator[UserError]:
     siblings = [name.removeprefix(f"{part}.") for name in settings if name.startswith(f"{part}.")] if part else []
     everywhere = [name for name in settings if name.rpartition(".")[2] == last]
     everywhere.sort(key=lambda name: name.startswith("hardware."))  # a cap of the preset is seldom what is meant
-    if everywhere or meant(last):
+    if mended := _mended(key):
+        yield UserError(f"{where}key '{key}' does not exist", f"did you mean '{mended}'?")
+    elif everywhere or meant(last):
         other = everywhere[0] if everywhere else meant(last)
         yield UserError(f"{where}key '{key}' does not exist", f"did you mean '{other}'?")
     elif siblings:
@@ -145,6 +153,25 @@ def _in_key(key: str, where: str) -> Iterator[UserError]:
     else:
         tops = sorted({name.split(".")[0] for name in settings} | set(groups()))
         yield UserError(f"{where}key '{key}' does not exist", suggestion(key if not part else key.split(".")[0], tops))
+
+
+def _mended(key: str) -> str:
+    """The key with each misspelt part put right, up to a setting of free names; empty where a part is like none."""
+    done = ""
+    for name in key.split("."):
+        above = f"{done}." if done else ""
+        known = sorted({other[len(above) :].split(".")[0] for other in _settings() if other.startswith(above)})
+        close = [name] if name in known else get_close_matches(name, known, n=1, cutoff=MISSPELT)
+        if not close:
+            return ""
+        done = above + close[0]
+        if free(done):
+            return done
+    return done
+
+
+MISSPELT = 0.8
+"""How like a name is that was meant: 1 is the same, and one letter of five makes 0.8 or more."""
 
 
 @cache

@@ -6,7 +6,7 @@ After this module nothing knows of Hydra or OmegaConf. What cannot run is in `co
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,11 +30,24 @@ LORA_R = 8
 
 def settle(composed: DictConfig, choices: Mapping[str, Any], overrides: tuple[str, ...] = ()) -> Run:
     """Check a composed configuration and fill in what is open. Raises `UserError`."""
+    return complete(plain(composed), choices, overrides)
+
+
+def plain(composed: DictConfig) -> Config:
+    """A composed configuration in plain dataclasses. Raises `UserError`."""
     raise_all(list(in_config(composed)))
     try:
-        asked = cast(Config, OmegaConf.to_object(composed))
+        found = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0], "see python -m sft_runner --help") from None
+    if not isinstance(found, Config):
+        raise UserError("conf/sft.yaml: nothing has a type", "its `defaults:` begins with `- schema`")
+    return found
+
+
+def complete(asked: Config, choices: Mapping[str, Any], overrides: tuple[str, ...] = ()) -> Run:
+    """Check a configuration in plain dataclasses and fill in what is open; `asked` becomes part of the run. Raises
+    `UserError`."""
     raise_all(list(conflicts.of_values(asked)))
     if not asked.hardware.name:
         asked.hardware.name = str(choices.get("hardware") or "")

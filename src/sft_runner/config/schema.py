@@ -228,6 +228,8 @@ class Config:
     """Print the plan and stop."""
     force: list[str] = setting([], counts=False)
     """Stages to run again although their output is there, such as `[evaluate]`."""
+    locked: bool = setting(False, counts=False)
+    """Run only what the recipe's lock says for this hardware; `sft-runner lock` writes it."""
     model: Model = field(default_factory=Model)
     """Which weights to start from."""
     hardware: Hardware = field(default_factory=Hardware)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sft_runner import seal
 from sft_runner.disk import explained, sync_folder
 from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan
@@ -48,8 +49,9 @@ def make(record: "Record") -> list[Path]:
     if wrong := problems(made):
         print(f"warning: the run's report lacks a part: {'; '.join(wrong)}", file=sys.stderr)
     texts = {PAGE: page(record, made), SUMMARY: markdown(record, made)}
-    for name, text in texts.items():
-        keep(record.folder / name, text)
+    contents = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
+    with explained(record.folder / PAGE):
+        seal.rewrite(record.folder, contents)
     return [record.folder / name for name in texts]
 
 

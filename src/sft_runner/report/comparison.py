@@ -12,7 +12,7 @@ from sft_runner.report.record import Record
 from sft_runner.report.verdict import verdict
 from sft_runner.tracking.numbers import is_number
 
-PASSED_OVER = ("name", "output_dir", "tracking", "stage", "dry_run", "force")
+PASSED_OVER = ("name", "output_dir", "tracking", "stage", "dry_run", "force", "locked")
 """Settings that change no result, nor what it costs."""
 _OPEN = (None, "auto")
 """Values of settings that are found from the model and the hardware before training."""

@@ -9,7 +9,10 @@ from pathlib import Path
 from sft_runner.data.sources.naming import shown
 from sft_runner.errors import DataError, suggestion
 
-EMBEDDED = Path(__file__).parents[2] / "embedded"
+_PACKAGE = Path(__file__).parents[2]
+EMBEDDED = _PACKAGE / "embedded"
+EXAMPLES = (_PACKAGE / "recipes/examples", _PACKAGE.parents[1] / "recipes/examples")
+"""Where the data is that each shipped recipe can be tried with: in a wheel, and in a source checkout."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def _absolute(path: str) -> Path:
 
 
 def _embedded(name: str) -> Path:
-    known = {file.stem: file for file in sorted(EMBEDDED.glob("*.jsonl"))}
+    shipped = [*EMBEDDED.glob("*.jsonl"), *(place for folder in EXAMPLES for place in folder.glob("[!._]*"))]
+    known = {place.stem: place for place in sorted(shipped) if place.is_dir() or place.suffix == ".jsonl"}
     if name not in known:
         raise DataError(f"data.path: there is no embedded data set '{name}'", suggestion(name, [*known]))
     return known[name]

@@ -1,0 +1,43 @@
+"""`sft-runner schema`: the JSON schema of recipes and group files, for editors."""
+
+import json
+from pathlib import Path
+
+from sft_runner.commands.words import parser
+from sft_runner.config.json_schema import RECIPE, schema
+from sft_runner.disk import explained
+from sft_runner.errors import MachineError, UserError
+from sft_runner.report import keep
+
+
+def main(arguments: list[str]) -> int:
+    """Print the JSON schema of a recipe, or of the files in conf/GROUP, so that editors complete and check them."""
+    options = parser("schema", main, _HELP)
+    options.add_argument("group", nargs="?", default=RECIPE, metavar="GROUP", help="recipe, hardware, model, data ...")
+    options.add_argument("--write", metavar="FILE", help="write it there instead")
+    words = options.parse_args(arguments)
+    text = json.dumps(schema(words.group), indent=1, ensure_ascii=False) + "\n"
+    if not words.write:
+        print(text, end="")
+        return 0
+    path = Path(words.write).expanduser().absolute()
+    try:
+        with explained(path):
+            keep(path, text)
+    except (OSError, MachineError) as error:
+        why = error.message if isinstance(error, MachineError) else f"{words.write}: {error.strerror}"
+        raise UserError(f"--write {why}", "name a file in a folder that can be written") from error
+    print(words.write)
+    return 0
+
+
+_HELP = """\
+Without GROUP it is the schema of a recipe. Write it beside your recipes, and name it in their first line:
+
+  sft-runner schema --write recipes/recipe.schema.json
+  # yaml-language-server: $schema=recipe.schema.json
+
+The models, presets and so on that it suggests are the shipped ones and those in ./conf.
+
+  sft-runner schema
+  sft-runner schema hardware --write conf/hardware/hardware.schema.json"""

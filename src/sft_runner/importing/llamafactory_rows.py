@@ -1,0 +1,176 @@
+"""LLaMA-Factory's data sets: names in `dataset`, explained by a dataset_info.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sft_runner.data.formats.turn import ROLES
+from sft_runner.importing.draft import CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, UNKNOWN, Draft, Finding, unsafe
+from sft_runner.importing.rows import Rows, address, local, named, place, sets
+
+INFO = "dataset_info.json"
+COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"}
+"""Its column of the format alpaca -> ours."""
+TAGS = {"user_tag": "user", "assistant_tag": "assistant", "observation_tag": "tool", "function_tag": "assistant",
+        "system_tag": "system"}  # fmt: skip
+"""Its name of a role -> the role."""
+ENTRY = ("formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags", "file_name",
+         "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")  # fmt: skip
+"""Keys of one data set."""
+
+
+def datasets(draft: Draft, beside: Path, folders: Sequence[Path]) -> None:
+    """What is learned, what is only scored, and how they are mixed."""
+    info, folder = _info(draft, beside, folders)
+    online = draft.value("dataset_dir") == "ONLINE"
+    for key, put in (("dataset", place), ("eval_dataset", sets)):
+        names = _names(draft.value(key))
+        found = [rows for name in names for rows in _dataset(draft, name, info, folder, beside, online)]
+        if names or key == "dataset":
+            put(draft, found)
+        if draft.has(key):
+            if found:
+                ours = "evaluate.sets" if key == "eval_dataset" else "data.sources" if len(found) > 1 else "data.path"
+                kind = CARRIED if len(found) == len(names) else CHANGED
+                draft.told(
+                    kind, key, f"{len(found)} of {len(names)} data sets", f"{ours}={','.join(r.path for r in found)}"
+                )
+            else:
+                draft.told(NOT_CARRIED, key, f"no {INFO} explains it; name the folder with --dataset-dir")
+    if draft.has("dataset_dir"):
+        draft.told(NO_EFFECT, "dataset_dir", f"where {INFO} was looked for")
+    if draft.has("mix_strategy"):
+        same = draft.value("mix_strategy") == "concat"
+        note = "all rows are mixed" if same else "all rows are mixed; weight in data.sources learns some more often"
+        draft.told(NO_EFFECT if same else NOT_CARRIED, "mix_strategy", note)
+    if draft.has("interleave_probs"):
+        draft.told(NOT_CARRIED, "interleave_probs", "give the sources a weight: copies of their rows in an epoch")
+    _system(draft)
+
+
+def _info(draft: Draft, beside: Path, folders: Sequence[Path]) -> tuple[Mapping[str, Any], Path]:
+    """The explanations, and the folder that their file names start at."""
+    said = str(draft.value("dataset_dir", "data"))
+    usual = [Path(said), beside / said, beside, beside / "data", beside.parent / said, beside.parent / "data"]
+    for folder in (*folders, *usual):
+        try:
+            found = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found, folder
+    return {}, Path(said)
+
+
+def _names(value: Any) -> list[str]:
+    listed = value if isinstance(value, list) else str(value or "").split(",")
+    return [str(name).strip() for name in listed if str(name).strip()]
+
+
+def _dataset(draft: Draft, name: str, info: Mapping[str, Any], folder: Path, beside: Path, online: bool) -> list[Rows]:
+    """One data set; none where nothing explains it. Its entry is told of as `dataset_info.json: NAME.key`."""
+    if online and name not in info:
+        return [Rows(named(name), address(draft, name, beside))]
+    entry = info.get(name)
+    if not isinstance(entry, dict):
+        draft.todo.append(f"the data set '{name}' stands in no {INFO} that was found: set data.path to its file")
+        return []
+    told = _Told(draft, name)
+    path = _path(draft, entry, folder, told)
+    format, columns = _format(entry, told)
+    limits: dict[str, Any] = {}
+    if isinstance(entry.get("num_samples"), int) and entry["num_samples"] > 0:
+        limits["cap"] = entry["num_samples"]
+        told.say(CARRIED, "num_samples", "", f"cap={entry['num_samples']}")
+    if entry.get("split") not in (None, "train"):
+        told.say(NOT_CARRIED, "split", "name the files of the split in the path")
+    for key in ("subset", "folder"):
+        if entry.get(key):
+            told.say(NOT_CARRIED, key, "name the files in the path: hf://datasets/OWNER/NAME@COMMIT/SUBSET/*")
+    for key in entry.keys() - set(ENTRY):
+        told.say(UNKNOWN, key, f"no key of {INFO}")
+    if unsafe([path, columns]):
+        told.say(NOT_CARRIED, "columns", "holds ${...}, which would be read as a reference here")
+        columns = {}
+    return [Rows(named(name), path, format, columns, limits)] if path and not unsafe(path) else []
+
+
+class _Told:
+    """Findings about one entry of dataset_info.json."""
+
+    def __init__(self, draft: Draft, name: str) -> None:
+        self.draft, self.name = draft, name
+
+    def say(self, kind: str, key: str, note: str, ours: str = "") -> None:
+        """One key of it; an entry that is read twice is told of once."""
+        found = Finding(f"{INFO}: {self.name}.{key}", "", kind, ours, note)
+        if found not in self.draft.findings:
+            self.draft.findings.append(found)
+
+
+def _path(draft: Draft, entry: dict[str, Any], folder: Path, told: _Told) -> str:
+    """Where the rows are."""
+    if file := entry.get("file_name"):
+        path = folder / str(file)
+        return local(str(path), Path()) or address(draft, str(path), Path())
+    if hub := entry.get("hf_hub_url"):
+        return address(draft, str(hub), folder)
+    where = next(
+        (key for key in ("ms_hub_url", "om_hub_url", "script_url", "cloud_file_name") if key in entry), "file_name"
+    )
+    told.say(NOT_CARRIED, where, "fetch it, and name the file in data.path; no script of a data set is ever run")
+    draft.todo.append(f"fetch the data set '{told.name}', and set data.path to its file")
+    return ""
+
+
+def _format(entry: dict[str, Any], told: _Told) -> tuple[str, dict[str, str]]:
+    """Our format, and the columns that are called otherwise."""
+    kind = entry.get("formatting", "alpaca")
+    said = entry.get("columns") if isinstance(entry.get("columns"), dict) else {}
+    said = {str(key): str(value) for key, value in (said or {}).items() if value}
+    for key in [key for key in said if key in ("images", "videos", "audios", "kto_tag")]:
+        told.say(NOT_CARRIED, f"columns.{key}", "only text is learned here")
+        del said[key]
+    if entry.get("ranking"):
+        told.say(CHANGED, "ranking", "the chosen answer is learned", "format=preference")
+        names = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "messages": "prompt"}
+        return "preference", {names[key]: value for key, value in said.items() if names.get(key, value) != value}
+    if kind == "alpaca":
+        return "alpaca", {COLUMNS[key]: value for key, value in said.items() if COLUMNS.get(key, value) != value}
+    usual = "messages" if said.get("messages") == "messages" else "conversations"
+    columns = {"messages": usual, "system": "system", "tools": "tools"}
+    _tags(entry, told)
+    return usual, {columns[key]: value for key, value in said.items() if columns.get(key, value) != value}
+
+
+def _tags(entry: dict[str, Any], told: _Told) -> None:
+    """The names of the parts of a message, and of roles: those that are read are known."""
+    tags = entry.get("tags") if isinstance(entry.get("tags"), dict) else {}
+    openai = entry.get("formatting") == "openai"
+    pair = (
+        (tags or {}).get("role_tag", "role" if openai else "from"),
+        (tags or {}).get("content_tag", "content" if openai else "value"),
+    )
+    if pair not in (("from", "value"), ("role", "content")):
+        told.say(NOT_CARRIED, "tags", f"messages have from and value, or role and content, not {pair[0]} and {pair[1]}")
+    for key, role in TAGS.items():
+        name = (tags or {}).get(key)
+        if name and ROLES.get(str(name)) != role:
+            told.say(NOT_CARRIED, f"tags.{key}", f"roles are {', '.join(ROLES)}: rename {name} in the rows")
+
+
+def _system(draft: Draft) -> None:
+    """One system text for all rows that have none."""
+    if not draft.has("default_system"):
+        return
+    text = json.dumps(str(draft.value("default_system")), ensure_ascii=False)
+    columns = draft.settings.get("data.columns", {})
+    if draft.choices.get("data") == "alpaca" and "system" not in columns and not unsafe(text):
+        column = f"{{{{ system | default({text}) }}}}"
+        draft.changed(
+            "default_system", "data.columns", columns | {"system": column}, "a system text for rows without one"
+        )
+    else:
+        hint = "write it into the rows, or for rows without a system turn into data.columns: {system: \"{{ 'TEXT' }}\"}"
+        draft.told(NOT_CARRIED, "default_system", hint)

@@ -1,0 +1,1 @@
+"""`sft-runner lint`: recipes and the files of choices, looked at without running anything."""

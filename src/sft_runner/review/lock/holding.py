@@ -1,0 +1,100 @@
+"""`locked=true`: a run is what the lock of its recipe says, or it does not begin.
+
+Planning asks here, so that every way to a run does: the command line, each job of a sweep, Python, and the plan that is
+made again once model or data are fetched.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sft_runner.config import sources
+from sft_runner.config.run import Run
+from sft_runner.errors import UserError
+from sft_runner.evaluation import gates
+from sft_runner.fingerprint import Hashes
+from sft_runner.model.files import locate
+from sft_runner.model.remote_code import is_commit
+from sft_runner.review.lock import file, making
+from sft_runner.review.lock.drift import Drift, drifts
+from sft_runner.review.lock.entry import Entry
+from sft_runner.review.lock.file import Lock
+from sft_runner.review.lock.places import place_of
+
+KEY = "locked=true"
+
+
+def pinned(run: Run) -> Run:
+    """The run with the lock's commit as `model.revision` where its model is that one, so that nothing else is loaded
+    whatever is fetched meanwhile, or is still to be fetched.
+
+    Raises `UserError` for a run without a lock.
+    """
+    return pin(run, _lock(run)[1])
+
+
+def pin(run: Run, held: Entry) -> Run:
+    """The same for an entry. A commit that was asked for stays, and drifts."""
+    asked, commit = run.config.model, held.model.commit
+    if commit is None or held.model.name != asked.name or is_commit(asked.revision):
+        return run
+    try:
+        here = locate(asked)
+    except UserError:
+        return run  # planning tells it with what else is wrong
+    if here.folder is not None and here.commit != commit:
+        return run
+    return replace(run, config=replace(run.config, model=replace(asked, revision=commit)))
+
+
+def require(run: Run, hashes: Hashes) -> None:
+    """Raise `UserError` that names each thing that is not as the lock says. What is still to be fetched is looked at
+    when it is here."""
+    lock, held = _lock(run)
+    found = making.found(run, held.words, hashes, held)
+    drifted = [*drifts(held, found, place_of(run, run.overrides)), *_forced(run)]
+    if not drifted:
+        return
+    hashes.save()  # so that the next try is as quick as a plan
+    recipe, preset = run.choices["recipe"], making.preset_of(run)
+    where = f"{sources.shown(lock.path)}, line {lock.line(preset)}"
+    message = f"{KEY}: this is not what {where}, holds for {recipe} on {preset}:"
+    lines = "".join(f"\n  - {one.text}" for one in drifted)
+    raise UserError(message + lines, _remedy(_command(recipe, preset), held, run, drifted))
+
+
+def _lock(run: Run) -> tuple[Lock, Entry]:
+    recipe, preset = run.choices.get("recipe", "None"), making.preset_of(run)
+    if recipe not in sources.recipes():
+        hint = "name one recipe, or go without locked=true"
+        raise UserError(f"{KEY}: a lock belongs to a recipe, and recipe={recipe} is none", hint)
+    lock = file.read(recipe)
+    if lock is None:
+        hint = f"make it: {_command(recipe, preset)}"
+        raise UserError(f"{KEY}: the recipe '{recipe}' has no lock, {sources.shown(file.place(recipe))}", hint)
+    if preset not in lock.presets:
+        known, hint = ", ".join(lock.presets) or "none", f"add it: {_command(recipe, preset)}"
+        raise UserError(f"{KEY}: {sources.shown(lock.path)} has no entry for {preset}, only for {known}", hint)
+    return lock, lock.presets[preset]
+
+
+def _command(recipe: str, preset: str) -> str:
+    return shlex.join(["sft-runner", "lock", recipe, "--hardware", preset])
+
+
+def _forced(run: Run) -> list[Drift]:
+    """A force that would serve what misses a gate: the gates are part of what was reviewed."""
+    over = [stage for stage in gates.HELD_BACK if stage in run.config.force and run.config.evaluate.gates]
+    return [Drift("setting", f"force=[{','.join(over)}] goes over evaluate.gates", ("settings",))] if over else []
+
+
+def _remedy(lock: str, held: Entry, run: Run, drifted: Sequence[Drift]) -> str:
+    """What brings back what was locked, and how to lock what is here instead."""
+    keys = {one.keys[1] for one in drifted if one.keys[:1] == ("settings",) and len(one.keys) > 1}
+    said = {word: word.lstrip("+~").partition("=")[0] for word in run.overrides if word not in held.words}
+    extra = [word for word, key in said.items() if any(key == one or key.startswith(f"{one}.") for one in keys)]
+    lines = [f"leave out {' '.join(extra)}"] if extra else []
+    if missing := [word for word in held.words if word not in run.overrides]:
+        lines.append(f"the lock is of a command with {' '.join(missing)}")
+    lines += dict.fromkeys(one.remedy for one in drifted if one.remedy)
+    return "\n  ".join([*lines, f"or lock what is here, and have the difference reviewed: {lock}"])

@@ -1,0 +1,162 @@
+"""What a run is made of here and now, in the form of a lock's entry.
+
+What is not on this machine is named in `unknown`, so that a check may pass over it and a lock may refuse it.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sft_runner import hardware
+from sft_runner.config.run import Run
+from sft_runner.config.schema import Config, Data
+from sft_runner.data import files, sets
+from sft_runner.data.sources import Source, sources_of, told_of
+from sft_runner.data.sources.address import address_of
+from sft_runner.data.sources.content import content_of
+from sft_runner.data.template.choice import OWN
+from sft_runner.errors import DataError
+from sft_runner.evaluation import engines
+from sft_runner.fingerprint import UNRESOLVED, Hashes, chain
+from sft_runner.model.files import locate
+from sft_runner.planning import wanted
+from sft_runner.review.lock import libraries, model
+from sft_runner.review.lock.entry import Entry, Held, Rows, Weights
+from sft_runner.stages import STAGES
+
+GATES = "evaluate.gates"
+"""Counts for no stage, and is held all the same: who may move a gate need not be reviewed."""
+OPEN_HASH = "open"
+"""Stands for the bytes of data that is left open."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is here."""
+
+    entry: Entry
+    """In the words of a lock; what is unknown is None, or left out."""
+    config: Config
+    """The settled configuration."""
+    unknown: dict[str, str]
+    """`model`, `tokenizer`, `template`, `data`, `sets` or the name of a package -> why it cannot be told."""
+
+
+def found(run: Run, words: Collection[str], hashes: Hashes, before: Entry | None = None) -> Found:
+    """What a run is made of.
+
+    Held against the entry `before`, the stages are its own too, and rows are counted only where the bytes are others.
+    Raises `UserError` for a model or data that cannot be used.
+    """
+    run = engines.settled(run)
+    config = run.config
+    unknown: dict[str, str] = {}
+    weights, tokenizer, template = _model(config, hashes, unknown)
+    known: dict[str, Held | None] = {}
+    asked = {"data": config.data if config.data.path or config.data.sources else None, "sets": sets.as_data(config)}
+    for kind, data in asked.items():
+        known[kind] = _held(kind, data, hashes, before, unknown) if data else None
+    data_hashes = {kind: _hash(data, kind in unknown, hashes) for kind, data in asked.items()}
+    data_hashes["data"] = data_hashes["data"] or OPEN_HASH
+    stages = _stages(config, before)
+    fingerprints: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    unclear: set[str] = set()
+    for name, made in chain(config, stages, data_hashes, hashes).items():
+        settings |= made.config
+        part = STAGES[name].model
+        missing = bool(part) and (weights.commit is None and weights.sha256 is None or tokenizer is None)
+        if missing or made.data in (UNRESOLVED, OPEN_HASH) or unclear & set(made.inputs):
+            unclear.add(name)
+        else:
+            fingerprints[name] = made.fingerprint()
+    if config.evaluate.gates:
+        settings[GATES] = config.evaluate.gates
+    versions = {name: libraries.version(name) for name in libraries.wanted(config)}
+    unknown |= {name: "not installed" for name, version in versions.items() if version is None}
+    entry = Entry(
+        words=tuple(words),
+        model=weights,
+        tokenizer=tokenizer,
+        template=template,
+        data=known["data"],
+        sets=known["sets"],
+        stages=fingerprints,
+        versions={name: STAGES[name].version for name in stages},
+        settings={key: plain(value) for key, value in settings.items()},
+        libraries=versions,
+    )
+    return Found(entry, config, unknown)
+
+
+def preset_of(run: Run) -> str:
+    """The hardware preset under which a run is locked; with `hardware=auto` the one that was found."""
+    chosen = run.choices.get("hardware", "")
+    return run.config.hardware.name if chosen in ("", "None", "auto") else chosen
+
+
+def detected() -> str:
+    """The preset that `hardware=auto` takes on this machine."""
+    return hardware.detect().preset
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML has it: no tuples."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _stages(config: Config, before: Entry | None) -> list[str]:
+    needed = {*wanted(config.stage.until, config.export)}
+    for name in before.versions if before else ():
+        needed |= {*wanted(name)} if name in STAGES else set()
+    return [name for name in STAGES if name in needed]
+
+
+def _model(config: Config, hashes: Hashes, unknown: dict[str, str]) -> tuple[Weights, str | None, str | None]:
+    located = locate(config.model)
+    weights = Weights(config.model.name, located.commit, model.weights(located, hashes), located.own_code)
+    template = model.template(config, located.folder, hashes)
+    if located.folder is None:
+        unknown["tokenizer"] = f"{config.model.name} is not on this machine"
+        if located.commit is None:
+            unknown["model"] = unknown["tokenizer"]
+        if template is None:
+            unknown["template"] = unknown["tokenizer"]
+        return weights, None, template
+    return weights, model.tokenizer(located.folder, hashes), template
+
+
+def _held(kind: str, data: Data, hashes: Hashes, before: Entry | None, unknown: dict[str, str]) -> Held | None:
+    """The bytes and rows of all sources; None while one of them is not fetched."""
+    held: Held | None = getattr(before, kind, None)
+    rows: dict[str, Rows] = {}
+    for source in sources_of(data):
+        with told_of(source):
+            content = content_of(address_of(source.path), source.format)
+        if content is None:
+            unknown[kind] = f"{source.path} is not on this machine"
+            return None
+        digest = content.digest(hashes.of)
+        same = next((one for one in held.sources.values() if one.sha256 == digest), None) if held else None
+        rows[source.name] = same or Rows(digest, _rows(source, data, strict=before is None))
+    return Held(files.content_hash(replace(data, template=OWN), hashes.of), rows)
+
+
+def _rows(source: Source, data: Data, strict: bool) -> int | None:
+    """How many rows are read of a source, counted. Raises `DataError` for one that cannot be read, if that matters."""
+    try:
+        return sum(1 for _ in files.read(source, data, Counter()))
+    except DataError:
+        if strict:
+            raise
+        return None
+
+
+def _hash(data: Data | None, missing: bool, hashes: Hashes) -> str:
+    """The hash that counts in fingerprints, a template's file with it."""
+    if data is None:
+        return ""
+    return UNRESOLVED if missing else files.content_hash(data, hashes.of)

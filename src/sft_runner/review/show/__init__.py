@@ -1,0 +1,1 @@
+"""A resolved run as YAML, every line with its origin."""

@@ -1,0 +1,598 @@
+"""Planted changes in real git repositories: what `sft-runner diff` shows of each, and that it shows nothing else."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_runner.commands.diff import main
+from sft_runner.errors import UserError
+from sft_runner.model.files import EMBEDDED
+from sft_runner.review.diff.changes import Change, Difference, Value
+from sft_runner.review.diff.markdown import markdown
+from sft_runner.review.diff.sides import sides
+
+ALL = {"prepare", "baseline", "train", "merge", "evaluate", "serve"}
+TRAINED = {"train", "merge", "evaluate", "serve"}
+ROWS = '{"question": "a", "answer": "b"}\n{"question": "c", "answer": "d"}\n'
+FILES = {
+    "recipes/parent.yaml": """\
+# command: sft-runner recipe=parent hardware=card
+defaults:
+  - override /model: tiny
+  - override /data: qa
+  - override /method: ours
+data:
+  path: data/rows
+train:
+  num_train_epochs: 2
+  batch_size: 16
+""",
+    "recipes/child.yaml": "defaults:\n  - parent\ntrain:\n  batch_size: 4\n",
+    "recipes/dates.yaml": """\
+defaults:
+  - override /model: tiny
+  - override /data: dates
+  - override /method: ours
+train: {batch_size: 8, save_steps: 100}
+evaluate:
+  limit: ${train.batch_size}
+  gates:
+    loss: {min_gain: 0}
+""",
+    "recipes/styled.yaml": """\
+defaults:
+  - override /model: tiny
+  - override /data: dates
+data:
+  template: templates/chat.jinja
+""",
+    "recipes/local.yaml": "defaults:\n  - override /data: dates\nmodel:\n  name: models/small\n",
+    "recipes/scored.yaml": """\
+defaults:
+  - override /model: tiny
+  - override /data: dates
+evaluate:
+  sets:
+    exam: {path: data/exam.jsonl}
+""",
+    "recipes/pinned.yaml": "defaults:\n  - override /model: pinned\n  - override /data: dates\n",
+    "recipes/größer 2.yaml": "defaults: [override /model: tiny, override /data: dates]\nname: larger\nlora: {r: 4}\n",
+    "conf/method/ours.yaml": "# @package _global_\nadapter: lora\ntrain: {learning_rate: 5e-3}\n",
+    "conf/hardware/card.yaml": """\
+name: card
+memory_gb: 12.9
+per_device_train_batch_size: 16
+quantization_bits: none
+dtype: bfloat16
+optim: adamw_torch
+""",
+    "conf/model/pinned.yaml": f"name: nobody/nothing\nrevision: {'a' * 40}\n",
+    "conf/data/unused.yaml": "format: qa\nlimit: 5\n",
+    "conf/local/default.yaml": "train: {seed: 1}\n",
+    "data/rows/a.jsonl": ROWS,
+    "data/rows/more/b.jsonl": ROWS,
+    "data/exam.jsonl": ROWS,
+    "templates/chat.jinja": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
+    ".gitignore": "outputs/\ndata/rows/more/ignored.jsonl\n",
+}
+
+
+def git(folder: Path, *words: str) -> str:
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(
+        ["git", *author, *words], cwd=folder, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+    ).stdout
+
+
+def commit(folder: Path) -> str:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "a change")
+    return git(folder, "rev-parse", "HEAD").strip()
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project with everything in it, committed once."""
+    folder = tmp_path_factory.mktemp("committed")
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "data/rows/more/ignored.jsonl").write_text(ROWS)
+    (folder / "models/small").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(EMBEDDED / "tiny" / name, folder / "models/small" / name)
+    (folder / "models/small/model.safetensors").write_bytes(b"weights")
+    git(folder, "init", "-q", "-b", "main")
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def project(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    shutil.copytree(committed, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@dataclass
+class Shown:
+    """What a recipe is to be shown with."""
+
+    keys: set[str] = field(default_factory=set)
+    stages: set[str] = field(default_factory=set)
+    kind: str = "changed"
+    plan: set[str] | None = None
+    """Figures that differ; None where the test does not say."""
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return edit
+
+
+def written(name: str, text: str | None) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if text is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_text(text)
+
+    return edit
+
+
+def both(*edits: Callable[[Path], None]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        for one in edits:
+            one(folder)
+
+    return edit
+
+
+RATE = Shown({"train.learning_rate"}, TRAINED, plan=set())
+BATCH = {"train.batch_size"}
+MOVED = both(
+    replaced("recipes/parent.yaml", "  num_train_epochs: 2\n", ""),
+    replaced("conf/method/ours.yaml", "learning_rate: 5e-3", "learning_rate: 5e-3, num_train_epochs: 2"),
+)
+PLANTED: dict[str, tuple[Callable[[Path], None], dict[str, Shown]]] = {
+    "a group value that three recipes use": (
+        replaced("conf/method/ours.yaml", "5e-3", "1e-3"),
+        {"parent": RATE, "child": RATE, "dates": RATE},
+    ),
+    "a data byte": (
+        replaced("data/rows/a.jsonl", '"b"', '"B"'),
+        {"parent": Shown(stages=ALL, plan=set()), "child": Shown(stages=ALL, plan=set())},
+    ),
+    "a data file in a folder below": (
+        written("data/rows/more/b.jsonl", ROWS * 20),
+        {"parent": Shown(stages=ALL, plan={"rows", "steps"}), "child": Shown(stages=ALL)},
+    ),
+    "a data file that is gone": (
+        written("data/rows/more/b.jsonl", None),
+        {"parent": Shown(stages=ALL), "child": Shown(stages=ALL)},
+    ),
+    "all of the data is gone": (
+        both(
+            written("data/rows/a.jsonl", None),
+            written("data/rows/more/b.jsonl", None),
+            written("data/rows/more/ignored.jsonl", None),
+        ),
+        {"parent": Shown(stages=ALL, kind="broken"), "child": Shown(stages=ALL, kind="broken")},
+    ),
+    "a template's byte": (
+        replaced("templates/chat.jinja", ": ", " - "),
+        {"styled": Shown(stages=ALL, plan=set())},
+    ),
+    "a byte of a model's weights": (
+        written("models/small/model.safetensors", "other"),
+        {"local": Shown(stages={"baseline"} | TRAINED, plan=set())},
+    ),
+    "a byte of a model's tokenizer": (
+        replaced("models/small/tokenizer_config.json", "{", "{ "),
+        {"local": Shown(stages=ALL, plan=set())},
+    ),
+    "the source of an interpolation": (
+        replaced("recipes/dates.yaml", "batch_size: 8", "batch_size: 4"),
+        {"dates": Shown({"train.batch_size", "evaluate.limit"}, ALL - {"prepare"})},
+    ),
+    "a parent": (
+        replaced("recipes/parent.yaml", "epochs: 2", "epochs: 3"),
+        {name: Shown({"train.num_train_epochs"}, TRAINED) for name in ("parent", "child")},
+    ),
+    "one value of a parent is said again by its child": (
+        replaced("recipes/parent.yaml", "batch_size: 16", "batch_size: 32"),
+        {"parent": Shown(BATCH, TRAINED)},
+    ),
+    "a gate": (
+        replaced("recipes/dates.yaml", "min_gain: 0", "min_gain: 0.5"),
+        {"dates": Shown({"evaluate.gates.loss.min_gain"}, plan=set())},
+    ),
+    "save_steps": (replaced("recipes/dates.yaml", "100", "50"), {"dates": Shown({"train.save_steps"}, plan=set())}),
+    "the bytes of a set": (
+        replaced("data/exam.jsonl", '"b"', '"B"'),
+        {"scored": Shown(stages={"baseline", "evaluate"}, plan=set())},
+    ),
+    "a pinned revision": (
+        replaced("conf/model/pinned.yaml", "a" * 40, "b" * 40),
+        {"pinned": Shown({"model.revision"}, ALL, plan=set())},
+    ),
+    "a hardware value of fit": (
+        replaced("conf/hardware/card.yaml", "batch_size: 16", "batch_size: 2"),
+        {
+            "parent": Shown({"hardware.per_device_train_batch_size"}, plan={"memory while training", "micro-batch"}),
+            "local hardware=card": Shown({"hardware.per_device_train_batch_size"}),
+        },
+    ),
+    "an approximation": (
+        replaced("conf/hardware/card.yaml", "dtype: bfloat16", "dtype: float32"),
+        {
+            "parent": Shown({"hardware.dtype"}, ALL - {"prepare"}),
+            "local hardware=card": Shown({"hardware.dtype"}, ALL - {"prepare"}),
+        },
+    ),
+    "the rank, and the scale that is filled in from it": (
+        replaced("recipes/größer 2.yaml", "r: 4", "r: 16"),
+        {"größer 2": Shown({"lora.r", "lora.lora_alpha"}, TRAINED)},
+    ),
+    "the command in a header": (
+        replaced("recipes/parent.yaml", "hardware=card", "hardware=card train.seed=5"),
+        {"parent": Shown({"train.seed"}, TRAINED)},
+    ),
+    "a recipe that is not added yet": (
+        written("recipes/fresh.yaml", "defaults:\n  - parent\nlora:\n  r: 2\n"),
+        {"fresh": Shown({"lora.r"}, ALL, kind="added")},
+    ),
+    "a recipe that is gone": (written("recipes/styled.yaml", None), {"styled": Shown(kind="removed")}),
+    "no YAML any more": (
+        written("recipes/styled.yaml", "data: [\n"),
+        {"styled": Shown(kind="broken")},
+    ),
+    "a merge in progress": (
+        replaced("recipes/dates.yaml", "train:", "<<<<<<< HEAD\ntrain:"),
+        {"dates": Shown(kind="broken")},
+    ),
+    "a key that does not exist": (
+        replaced("recipes/child.yaml", "batch_size", "batchsize"),
+        {"child": Shown(kind="broken")},
+    ),
+    "a choice that is gone": (
+        written("conf/model/pinned.yaml", None),
+        {"pinned": Shown(kind="broken")},
+    ),
+    "a value that is typed otherwise": (replaced("conf/method/ours.yaml", "5e-3", '"0.005"'), {}),
+    "white space": (replaced("recipes/child.yaml", "train:\n  batch", "\n\ntrain:\n\n     batch"), {}),
+    "line ends": (replaced("recipes/child.yaml", "\n", "\r\n"), {}),
+    "a comment": (replaced("conf/hardware/card.yaml", "12.9", "12.9   # all that there is"), {}),
+    "key order": (
+        replaced("recipes/dates.yaml", "batch_size: 8, save_steps: 100", "save_steps: 100, batch_size: 8"),
+        {},
+    ),
+    "a key that moves into the group": (MOVED, {"dates": Shown({"train.num_train_epochs"}, TRAINED)}),
+    "a key that moves from recipe to parent": (
+        both(
+            written("recipes/child.yaml", "defaults:\n  - middle\n"),
+            written("recipes/middle.yaml", "defaults:\n  - parent\ntrain:\n  batch_size: 4\n"),
+        ),
+        {"middle": Shown({"train.batch_size"}, ALL, kind="added")},
+    ),
+    "another name for a recipe": (
+        both(written("recipes/styled.yaml", None), written("recipes/renamed.yaml", FILES["recipes/styled.yaml"])),
+        {},
+    ),
+    "a group file that nobody uses": (replaced("conf/data/unused.yaml", "5", "6"), {}),
+    "this machine's own settings": (replaced("conf/local/default.yaml", "1", "2"), {}),
+    "a file that is no part of it": (written("README.md", "# hello\n"), {}),
+    "the right to run a file": (lambda folder: os.chmod(folder / "data/rows/a.jsonl", 0o755), {}),
+}
+
+
+def diff(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    code = main([*words, "--json"])
+    captured = capsys.readouterr()
+    assert "sft-runner-diff-" not in captured.out + captured.err
+    return code, json.loads(captured.out)
+
+
+ONLY = ("--recipe", "parent", "--recipe", "local")
+TOGETHER: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (
+        (),
+        (
+            "a data byte",
+            "a template's byte",
+            "a byte of a model's weights",
+            "the bytes of a set",
+            "a pinned revision",
+            "a gate",
+            "the rank, and the scale that is filled in from it",
+        ),
+    ),
+    (
+        (),
+        (
+            "the source of an interpolation",
+            "a byte of a model's tokenizer",
+            "a data file in a folder below",
+            "no YAML any more",
+            "a recipe that is not added yet",
+        ),
+    ),
+    ((), ("a parent", "save_steps", "a recipe that is gone", "a choice that is gone")),
+    ((), ("all of the data is gone", "a merge in progress")),
+    ((), ("a group value that three recipes use",)),
+    ((), ("a data file that is gone",)),
+    ((), ("the command in a header", "a key that does not exist")),
+    ((), ("one value of a parent is said again by its child", "another name for a recipe")),
+    ((), ("a key that moves into the group",)),
+    ((), ("a key that moves from recipe to parent",)),
+    (ONLY, ("a hardware value of fit",)),
+    (ONLY, ("an approximation",)),
+    (
+        (),
+        (
+            "a value that is typed otherwise",
+            "white space",
+            "line ends",
+            "a comment",
+            "key order",
+            "a group file that nobody uses",
+            "this machine's own settings",
+            "a file that is no part of it",
+            "the right to run a file",
+        ),
+    ),
+]
+"""Changes that touch different recipes, or none, with words of the command: each pair of sides costs half a second."""
+
+
+def test_every_change_is_tried() -> None:
+    assert sorted(name for _, names in TOGETHER for name in names) == sorted(PLANTED)
+
+
+@pytest.mark.parametrize(("words", "names"), TOGETHER, ids=lambda one: " + ".join(one) if one else "")
+def test_planted_changes(
+    words: tuple[str, ...], names: tuple[str, ...], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted: dict[str, Shown] = {}
+    for name in names:
+        edit, shown = PLANTED[name]
+        assert not wanted.keys() & shown.keys(), "each change must be seen by itself"
+        edit(project)
+        wanted |= shown
+    before = git(project, "status", "--porcelain"), sorted(os.listdir(project / ".git"))
+    code, found = diff(capsys, *words)
+    changes = {change["case"]: change for change in found["changes"]}
+    assert set(changes) == set(wanted)
+    for case, shown_case in wanted.items():
+        change = changes[case]
+        assert change["kind"] == shown_case.kind, change
+        assert {value["key"] for value in change["values"]} == shown_case.keys, case
+        assert {again["stage"] for again in change["stages"]} == shown_case.stages, case
+        if shown_case.plan is not None:
+            assert {figure["name"] for figure in change["figures"]} == shown_case.plan, case
+    assert code == (2 if wanted else 0)
+    assert (git(project, "status", "--porcelain"), sorted(os.listdir(project / ".git"))) == before
+
+
+def test_old_new_and_the_line_that_set_each(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replaced("conf/method/ours.yaml", "train:", "# slower\ntrain:")(project)
+    replaced("conf/method/ours.yaml", "5e-3", "1e-3")(project)
+    replaced("recipes/child.yaml", "  batch_size: 4", "  batch_size: 2\n  learning_rate: 2e-3")(project)
+    assert main([]) == 2
+    shown = capsys.readouterr().out
+    assert "2 recipes: dates, parent\n  train.learning_rate  0.005 → 0.001" in shown
+    assert "(conf/method/ours.yaml, line 3 → conf/method/ours.yaml, line 4)" in shown
+    assert "0.005 → 0.002  (conf/method/ours.yaml, line 3 → recipes/child.yaml, line 5)" in shown
+    assert (
+        "runs again  train: train.learning_rate 0.005 → 0.001\n  runs again  merge, evaluate: because train runs"
+        in shown
+    )
+    assert "runs again  serve: because merge runs" in shown
+    assert shown.splitlines()[-1].startswith("recipes: 3 change; stages that run again: train 3x, merge 3x")
+
+
+def test_causes_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a data byte", "a template's byte", "a byte of a model's weights", "a pinned revision"):
+        PLANTED[name][0](project)
+    _, found = diff(capsys)
+    first = {change["case"]: change["stages"][0] for change in found["changes"]}
+    assert first["parent"] == {"stage": "prepare", "why": "the bytes of data/rows/a.jsonl"}
+    assert first["styled"] == {"stage": "prepare", "why": "the bytes of templates/chat.jinja"}
+    assert first["local"] == {"stage": "baseline", "why": "the model differs"}
+    assert first["pinned"] == {"stage": "prepare", "why": "the tokenizer differs"}
+
+
+def test_a_group_file_that_no_recipe_uses_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTED["a group file that nobody uses"][0](project)
+    written("conf/data/other.yaml", "format: qa\n")(project)
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert "conf/data/unused.yaml differs, and no recipe uses it\n" in shown
+    assert "conf/data/other.yaml differs, and no recipe uses it\n" in shown
+
+
+def test_two_commits(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = git(project, "rev-parse", "HEAD").strip()
+    git(project, "switch", "-q", "-c", "topic")
+    PLANTED["a gate"][0](project)
+    commit(project)
+    git(project, "switch", "-q", "main")
+    PLANTED["a pinned revision"][0](project)
+    commit(project)
+    PLANTED["save_steps"][0](project)
+    cases = {
+        (): {"dates": {"train.save_steps"}},
+        (first,): {"dates": {"train.save_steps"}, "pinned": {"model.revision"}},
+        ("main..topic",): {"dates": {"evaluate.gates.loss.min_gain"}, "pinned": {"model.revision"}},
+        ("main...topic",): {"dates": {"evaluate.gates.loss.min_gain"}},
+        ("HEAD..HEAD",): {},
+    }
+    for words, wanted in cases.items():
+        code, found = diff(capsys, *words)
+        assert {c["case"]: {v["key"] for v in c["values"]} for c in found["changes"]} == wanted
+        assert code == (2 if wanted else 0)
+    git(project, "stash", "-q")
+    git(project, "switch", "-q", "topic")
+    _, found = diff(capsys)
+    assert found["told"][0].endswith("(the merge base with main)")
+    assert [change["case"] for change in found["changes"]] == ["dates"]
+
+
+def test_words_of_the_command(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    PLANTED["a group value that three recipes use"][0](project)
+    code, found = diff(capsys, "HEAD", "train.learning_rate=1e-4")
+    assert (code, found["changes"]) == (0, [])
+    _, found = diff(capsys, "HEAD", "method=full", "--recipe", "dates", "hardware=h100")
+    assert found["changes"] == []
+    _, found = diff(capsys, "--recipe", "größer 2", "HEAD", "method=ours")
+    (change,) = found["changes"]
+    assert [value["new"] for value in change["values"]] == ["0.001"]
+
+
+def test_in_a_folder_below_the_top(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    below = project / "models" / "ours"
+    shutil.copytree(project / "recipes", below / "recipes")
+    for name in ("conf", "templates", "models"):
+        shutil.copytree(project / name, below / name, ignore=shutil.ignore_patterns("ours"))
+    (below / "data").mkdir()
+    shutil.copy(project / "data/exam.jsonl", below / "data/exam.jsonl")
+    replaced("recipes/parent.yaml", "data/rows", "../../data/rows")(below)
+    replaced("recipes/dates.yaml", "train:", "data: {sources: {a: {path: ../../../beside.jsonl}}, path: null}\ntrain:")(
+        below
+    )
+    (project.parent / "beside.jsonl").write_text(ROWS)
+    commit(project)
+    monkeypatch.chdir(below)
+    assert diff(capsys) == (0, {**diff(capsys)[1], "changes": []})
+    PLANTED["a data byte"][0](project)
+    PLANTED["a gate"][0](below)
+    _, found = diff(capsys)
+    assert {c["case"]: len(c["stages"]) for c in found["changes"]} == {"child": 6, "parent": 6, "dates": 0}
+    assert not any(any(c["errors"]) for c in found["changes"])
+
+
+def test_large_files_and_links(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pointer of git-lfs is its bytes where they are here; a link out of the repository is not followed."""
+    name = hashlib.sha256(ROWS.encode()).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}\nsize {len(ROWS)}\n"
+    written("data/exam.jsonl", pointer)(project)
+    (project / "recipes/link.yaml").symlink_to("/etc/passwd")
+    commit(project)
+    written("data/exam.jsonl", ROWS)(project)
+    kept = project / ".git/lfs/objects" / name[:2] / name[2:4] / name
+    kept.parent.mkdir(parents=True)
+    kept.write_text(ROWS)
+    (project / "recipes/link.yaml").unlink()
+    assert diff(capsys)[1]["notes"] == ["recipes/link.yaml: a link that leads out of the repository is not followed"]
+    assert diff(capsys)[0] == 0
+    kept.unlink()
+    _, found = diff(capsys)
+    assert [(change["case"], change["stages"][0]["stage"]) for change in found["changes"]] == [("scored", "baseline")]
+    assert "git lfs fetch" in found["notes"][1]
+
+
+def test_a_header_with_a_sweep(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written("recipes/child.yaml", "# command: sft-runner -m recipe=child lora.r=4,8\ndefaults: [parent]\n")(project)
+    commit(project)
+    replaced("recipes/child.yaml", "lora.r=4,8", "lora.r=2,8")(project)
+    _, found = diff(capsys)
+    (change,) = found["changes"]
+    assert {value["key"]: (value["old"], value["new"]) for value in change["values"]} == {
+        "lora.r": ("4", "2"),
+        "lora.lora_alpha": ("8", "4"),
+    }
+
+
+def test_secrets_are_masked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written("recipes/child.yaml", "defaults: [parent]\ndata: {chat_template_kwargs: {api_key: hunter1}}\n")(project)
+    commit(project)
+    replaced("recipes/child.yaml", "hunter1", "hunter2")(project)
+    for form in ("--json", "--md"):
+        assert main([form]) == 2
+        shown = capsys.readouterr().out
+        assert "hunter" not in shown
+        assert "***" in shown.replace("&#42;", "*")
+
+
+def test_markdown_is_escaped_and_short() -> None:
+    changes = [
+        Change(f"recipe_{number}", "changed", (Value("evaluate.pattern", "`a|b`<i>", f"{number}" * 30, "a_b", ""),))
+        for number in range(300)
+    ]
+    shown = markdown(Difference(("old", "new"), changes, unused=["conf/data/a_b.yaml"] * 3000))
+    assert shown.startswith("**recipes: 300 change; no stage runs again**")
+    assert "<code>&#96;a&#124;b&#96;&lt;i&gt;</code>" in shown
+    assert "more recipes change; `sft-runner diff` shows all" in shown
+    assert 50_000 < len(shown) < 65_536
+    whole = markdown(Difference(("old", "new"), changes[:2]))
+    assert "Shortened" not in whole
+    assert whole.count("#### <code>recipe&#95;") == 2
+
+
+def test_bad_references(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = {
+        "mian": ("git reference 'mian' does not exist", "did you mean 'main'?"),
+        "main..topik": ("git reference 'topik' does not exist", "known: HEAD, main"),
+        "-p": ("git reference '-p' does not exist", ""),
+        "main:conf": ("git reference 'main:conf' does not exist", ""),
+        "": ("git reference '' does not exist", ""),
+    }
+    for word, (message, hint) in cases.items():
+        with pytest.raises(UserError) as raised:
+            sides(word, (), ())
+        assert raised.value.message == message
+        assert raised.value.hint.startswith(hint)
+    with pytest.raises(UserError, match="git reference '--output=x' does not exist"):
+        sides("--output=x", (), ())
+    assert not (project / "x").exists()
+    for _ in range(2):  # also where nothing changes
+        with pytest.raises(UserError, match="recipe 'datse' does not exist"):
+            main(["--recipe", "datse"])
+        PLANTED["a gate"][0](project)
+    with pytest.raises(UserError, match="lora.rr=2: key 'lora.rr' does not exist"):
+        main(["lora.rr=2"])
+    with pytest.raises(UserError, match="one pair of sides"):
+        main(["main", "HEAD"])
+    capsys.readouterr()
+
+
+def test_no_repository_no_git_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="there is no git repository around"):
+        main([])
+    git(tmp_path, "init", "-q")
+    with pytest.raises(UserError, match="the repository has no commit yet"):
+        main([])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="git is not on this machine"):
+        main([])
+
+
+def test_a_shallow_clone(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(project, "switch", "-q", "-c", "topic")
+    PLANTED["a gate"][0](project)
+    commit(project)
+    git(project, "switch", "-q", "main")
+    git(tmp_path, "clone", "-q", "--depth", "1", "--branch", "topic", f"file://{project}", "shallow")
+    monkeypatch.chdir(tmp_path / "shallow")
+    for words in ([], ["main"], ["HEAD~1"]):
+        with pytest.raises(UserError, match="shallow clone") as raised:
+            main(words)
+        assert "fetch-depth: 0" in raised.value.hint
+    assert main(["HEAD"]) == 0
