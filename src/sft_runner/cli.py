@@ -72,6 +72,9 @@ def main() -> None:
     except SftError as error:
         screen.fail(error)
         code = error.exit_code
+    except BrokenPipeError:  # who read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it flushes at exit
+        code = 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         code = 128 + received[-1]

@@ -58,9 +58,10 @@ class Ingredients:
 def chain(config: Config, stages: Iterable[str], data: Mapping[str, str], hashes: "Hashes") -> dict[str, Ingredients]:
     """What goes into each of `stages`, which come in their order, each behind its inputs; `data` as for `gather`."""
     found: dict[str, Ingredients] = {}
+    inputs: dict[str, str] = {}
     for name in stages:
-        inputs = {stage: made.fingerprint() for stage, made in found.items()}
         found[name] = gather(STAGES[name], config, inputs, data, hashes)
+        inputs[name] = found[name].fingerprint()
     return found
 
 
