@@ -38,7 +38,7 @@ from sft_runner.config import composing
 for name in sys.argv[3:]:
     words = [f"recipe={name}", sys.argv[2]]
     composing.check(words)
-    plan(composing.of_words(words))
+    plan(composing.by_hydra(words))
 """
 
 

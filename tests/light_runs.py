@@ -16,6 +16,8 @@ from sft_runner.disk import write_json
 from sft_runner.ending import ended
 from sft_runner.errors import StageFailed
 from sft_runner.outcome import Outcome
+from sft_runner.review.verify import Verified
+from sft_runner.review.verify.finding import DAMAGE
 from sft_runner.runs import RunFolder
 from sft_runner.stages.stage import Report, Result
 from sft_runner.store import Store
@@ -82,6 +84,29 @@ def run(project: Path, *words: str, end: bool = True, fails: str = "") -> Path:
             _work(plan, outcome, folder, fails)
         assert outcome.state == ("failed" if fails else "completed"), outcome.error
         return folder.path
+
+
+def of(project: Path, outputs: str = "outputs") -> Path:
+    """The folder of the oldest run."""
+    return min((project / outputs / "runs").glob("*/*/"), key=lambda path: path.stat().st_ctime_ns)
+
+
+def stage(project: Path, name: str) -> Path:
+    """The folder of the only stage of that name."""
+    (folder,) = (path for path in (project / "outputs" / "stages" / name).iterdir() if path.is_dir())
+    return folder
+
+
+def files(project: Path) -> Iterator[Path]:
+    """Every file of the run and its stages, but the locks, which hold nothing."""
+    for folder in (of(project), *sorted((project / "outputs" / "stages").glob("*/*/"))):
+        for place, _, names in os.walk(folder):
+            yield from (Path(place) / name for name in sorted(names) if not name.endswith(".lock"))
+
+
+def damaged(found: Verified) -> set[str]:
+    """The places of all damage."""
+    return {finding.place for finding in found.of(DAMAGE)}
 
 
 def _work(plan: planning.Plan, outcome: Outcome, folder: RunFolder, fails: str = "") -> None:

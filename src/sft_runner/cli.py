@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -76,7 +77,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it flushes at exit
         code = 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        named = sys.argv[1:2] and sys.argv[1].isidentifier()  # a command of its own, which keeps nothing
+        print("\nstopped" if named else "\nstopped; the same command goes on from here", file=sys.stderr)
         code = 128 + received[-1]
     finally:
         workers.close()
@@ -102,7 +104,7 @@ def _main(arguments: list[str]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing and exiting
     try:
         _job()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise composing.explain(error) from None
     finally:
         jobs.end()

@@ -106,7 +106,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 class Hashes:
-    """SHA-256 of files, remembered by path, size, time and inode."""
+    """SHA-256 of files, remembered by path, size, times and inode; nobody can set the time of the last change back."""
 
     def __init__(self, memory: Path | None = None) -> None:
         self.memory = (
@@ -119,10 +119,10 @@ class Hashes:
     def of(self, path: Path) -> str:
         """The hash of one file."""
         status = path.stat()
-        key = [status.st_size, status.st_mtime_ns, status.st_ino]
+        key = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         entry = self.known.get(str(path))
-        if isinstance(entry, list) and entry[:3] == key:
-            return str(entry[3])
+        if isinstance(entry, list) and len(entry) == len(key) + 1 and entry[:-1] == key:
+            return str(entry[-1])
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if time.time() - status.st_mtime > FRESH_SECONDS:
@@ -142,6 +142,7 @@ class Hashes:
         """Remember for the next command."""
         if self.changed:
             remember(self.memory, self.known)
+            self.changed = False
 
 
 def _model(stage: Stage, model: Model, hashes: Hashes) -> str:

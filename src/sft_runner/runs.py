@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
-from sft_runner import recipe, seal
+from sft_runner import hardware, recipe, seal
 from sft_runner.config.schema import Config
 from sft_runner.disk import explained, json_bytes, read_json, write_json
 from sft_runner.errors import UnknownName, UserError
@@ -59,6 +60,8 @@ class RunFolder:
             "mlflow_run_id": None,
             "pid": os.getpid(),
             "host": node(),
+            "cwd": os.getcwd(),  # where relative paths lead from
+            "machine": _machine(plan.run.config),
         }
         self.update()
 
@@ -78,7 +81,7 @@ class RunFolder:
         ended = datetime.now().astimezone().isoformat(timespec="seconds")
         self.update(state=state, ended=ended, metrics=dict(metrics), untold=self.state["trackers"], **values)
 
-    def seal(self, stages: Mapping[str, tuple[Path, Collection[str]]]) -> None:
+    def seal(self, stages: Mapping[str, tuple[Path, Mapping[str, Any]]]) -> None:
         """The hashes of what no manifest lists, last of all; `run.json` then says that there is a seal, so that one
         that is removed is missed. `stages` as for `seal.of_run`."""
         seal.of_run(self.path, stages)
@@ -197,6 +200,18 @@ def _adapter_by_name(name: str, config: Config) -> Path:
     if found is None:
         raise UserError(f"{KEY}: no run '{name}' has completed", "finish it first, or name a run folder")
     return in_folder(found.absolute())
+
+
+def _machine(config: Config) -> dict[str, Any]:
+    """What this process may use: cores, memory in GB, and the card where the run is for one."""
+    from sft_runner.cost.fitting import machine
+    from sft_runner.data.pool import cores
+
+    found: dict[str, Any] = {"cores": cores(), "memory_gb": round(machine() / hardware.GB, 2)}
+    with suppress(hardware.NotAsked):
+        if config.hardware.memory_gb and (cards := hardware.cards()):
+            found |= {"card": cards[0].name, "card_memory_gb": round(cards[0].memory_gb, 2)}
+    return found
 
 
 def _finished(state: Mapping[str, Any]) -> bool:

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from sft_runner import seal
 from sft_runner.disk import explained, json_bytes, read_json, sync_and_hash, sync_folder, write_bytes
 
-REQUEST, RESULT, MANIFEST, EVENTS, LOG = "stage.json", "result.json", "manifest.json", "events.jsonl", "stage.log"
+REQUEST, RESULT, EVENTS = "stage.json", "result.json", "events.jsonl"
+MANIFEST, LOG = seal.MANIFEST, seal.STAGE_LOG
 _CONTROL = (REQUEST, RESULT, MANIFEST, EVENTS, LOG, seal.SEAL)
 _Manifest = dict[str, Any]
 
@@ -86,7 +87,7 @@ def commit(partial: Path, manifest: _Manifest) -> _Manifest:
     manifest = {**manifest, "files": files}
     content = json_bytes(manifest)
     with explained(partial):
-        seal.of_stage(partial, files, MANIFEST, content)
+        seal.of_stage(partial, files, content)
     write_bytes(partial / MANIFEST, content)
     promote(partial)
     return manifest

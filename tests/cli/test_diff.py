@@ -13,6 +13,7 @@ from command import Ended, sft
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path("src/sft_runner")
+ABSENT = "data: my.jsonl is not here: rows, steps and time are not told"
 
 
 def git(folder: Path, *words: str) -> str:
@@ -75,11 +76,11 @@ def test_what_changes_in_the_code(checkout: Path) -> None:
         if "train.seed" in (text := path.read_text()):
             path.write_text(text.replace("train.seed", "train.random_seed"))
     ended, found = diff(checkout)
-    assert (ended.code, found["notes"]) == (2, []), found
+    assert (ended.code, found["notes"]) == (2, [ABSENT]), found
     assert {change["case"] for change in found["changes"]} == {"qa", "quickstart"}
     for change in found["changes"]:
         assert {value["key"]: (value["old"], value["new"]) for value in change["values"]} == {
-            "lora.lora_dropout": ("0", "0.05"),
+            "lora.lora_dropout": ("0.0", "0.05"),
             "train.seed": ("42", None),
             "train.random_seed": (None, "42"),
         }
@@ -87,7 +88,7 @@ def test_what_changes_in_the_code(checkout: Path) -> None:
         assert files["lora.lora_dropout"] == "src/sft_runner/config/schema.py"
         assert files["train.random_seed"] == "src/sft_runner/config/schema_train.py"
         assert {again["stage"]: again["why"] for again in change["stages"]} == {
-            "train": "lora.lora_dropout 0 → 0.05, train.random_seed – → 42, train.seed 42 → –",
+            "train": "lora.lora_dropout 0.0 → 0.05, train.random_seed – → 42, train.seed 42 → –",
             "merge": "version 2 → 3",
             "evaluate": "because train runs",
             "serve": "lora.r counts too",
@@ -101,11 +102,11 @@ def test_code_that_has_no_diff_yet(checkout: Path) -> None:
     replaced(checkout / "recipes/quickstart.yaml", "batch_size: 16", "batch_size: 8")
     _, found = diff(checkout, "HEAD")
     assert [[value["key"] for value in change["values"]] for change in found["changes"]] == [["train.batch_size"]]
-    assert found["notes"] == ["the code of the old side has no diff yet: today's code resolves both sides"]
+    assert found["notes"] == ["the code of the old side has no diff yet: today's code resolves both sides", ABSENT]
 
 
 def test_code_that_is_broken_on_the_old_side(checkout: Path) -> None:
-    (checkout / SOURCE / "review/diff/side.py").write_text("import nothing_of_this_name\n")
+    (checkout / SOURCE / "review/diff/conversation.py").write_text("import nothing_of_this_name\n")
     commit(checkout)
     git(checkout, "checkout", "-q", "main", "--", "src")
     replaced(checkout / "conf/method/lora.yaml", "adapter: lora", "adapter: lora\nlora: {r: 4}")

@@ -13,6 +13,7 @@ from sft_runner.commands.show import main as show
 from sft_runner.config import sources, values
 from sft_runner.config.schema import flatten
 from sft_runner.errors import UserError
+from sft_runner.review.explain.screen import OTHERS
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,10 @@ def test_a_value_that_was_filled_in(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_other_files_say(capsys: pytest.CaptureFixture[str]) -> None:
     told = _told(capsys, "lora.r", "hardware=cpu")
     assert "otherwise in:\n  4  recipe=größe 2  recipes/größe 2.yaml:6\n" in told
-    assert "and 23 more" in _told(capsys, "model.name", "hardware=cpu") or "more" in _told(capsys, "model.name")
+    said = [line for line in _told(capsys, "model.name", "hardware=cpu").splitlines() if "model=" in line]
+    assert len(said) == 1 + OTHERS
+    files = len(sources.options("model"))
+    assert f"  and {files - 1 - OTHERS} more\n" in _told(capsys, "model.name", "hardware=cpu")
 
 
 def test_why_a_value_does_not_count(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +97,41 @@ def test_a_free_name(capsys: pytest.CaptureFixture[str]) -> None:
         explain(["evaluate.gates.f1", RECIPE, "hardware=cpu"])
 
 
+def test_a_name_that_was_taken_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipes/r.yaml").write_text("evaluate: {gates: {loss: {min_gain: 0, max: 3}}}\n")
+    words = ["recipe=r", "hardware=cpu", "~evaluate.gates.loss.max"]
+    told = _told(capsys, "evaluate.gates.loss.max", *words).splitlines()
+    assert told[0] == "evaluate.gates.loss.max is taken out"
+    assert [line.split() for line in told[3:5]] == [
+        ["without", "evaluate.gates.loss.max", "command", "line"],
+        ["3", "recipe=r", "recipes/r.yaml:1"],
+    ]
+    whole = _told(capsys, "evaluate.gates", *words).splitlines()
+    assert whole[3].split() == ["without", "evaluate.gates.loss.max", "command", "line"]
+    told = _told(capsys, "evaluate.gates.loss.min_gain", *words)
+    assert "without" not in told
+    assert told.startswith("evaluate.gates.loss.min_gain = 0\n")
+
+
+def test_a_name_with_a_dot(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipes/r.yaml").write_text("data:\n  columns:\n    prompt: p\n    a.b: c\n")
+    told = _told(capsys, "data.columns.a.b", "recipe=r", "hardware=cpu")
+    assert told.startswith("data.columns.a.b = c\n")
+    assert "recipes/r.yaml:4" in told
+
+
+def test_the_value_of_another_key(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("recipes/r.yaml").write_text("lora: {r: '${train.batch_size}'}\ntrain:\n  batch_size: 4\n")
+    told = _told(capsys, "lora.r", "recipe=r", "hardware=cpu")
+    assert told.startswith("lora.r = 4\n")
+    assert "  train.batch_size: recipe=r  recipes/r.yaml:3\n" in told
+
+
+def test_without_a_key() -> None:
+    with pytest.raises(UserError, match="explain wants a KEY"):
+        explain([])
+
+
 @pytest.mark.parametrize(
     ("key", "meant"), [("lora.rr", "lora.r"), ("evaluate.gate", "evaluate.gates"), ("hardwear", "hardware")]
 )
@@ -124,10 +163,11 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_secrets_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     key = "hf_" + "aB3" * 12
+    below = "hub_token: {a: geheim}, token: geheim, auth: {secret_words: [geheim]}, eos_token: '<end>'"
     words = [
         *("recipe=quickstart", "hardware=cpu"),
         *("evaluate.metrics=[pattern]", "evaluate.pattern='https://me:geheim@host/(x)?token=abc'"),
-        *(f"name={key}", "data.chat_template_kwargs={api_key: geheim}"),
+        *(f"name={key}", f"data.chat_template_kwargs={{api_key: geheim, {below}}}"),
     ]
     assert show([*words, "--all"]) == 0
     assert show([*words, "--json"]) == 0
@@ -140,6 +180,7 @@ def test_secrets_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     for secret in (key, "geheim", "token=abc"):
         assert secret not in told
     assert "***" in told
+    assert "<end>" in told
 
 
 @pytest.mark.parametrize(
@@ -154,6 +195,7 @@ def test_secrets_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
             "data={path: x.jsonl, chat_template_kwargs: {a: [1, 1e-7, 'no', '2020-01-01', {b: null}], x_y: 'ü'}}",
         ],
         ["hardware=cpu", "evaluate.metrics=[pattern]", "evaluate.pattern='\\${x} \"(\\d+)\"'", "train.max_hours=1e-5"],
+        ["hardware=cpu", "evaluate.metrics=[pattern]", "evaluate.pattern='a\\\\\\${x} \\(b\\)'"],
     ],
 )
 def test_what_is_shown_runs_the_same(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_a_broken_recipe_stops_only_who_asks_for_it(tmp_path: Path) -> None:
         ("lora:\n  rr: 4\n", ["recipes/mine.yaml, line 2", "lora.rr", "lora.r"]),
         ("train:\n  batch_size: 4\n  learning_rate: fast\n", ["recipes/mine.yaml, line 3", "train.learning_rate"]),
         ("# a comment\nhardware:\n  memory_gb: 80\n", ["recipes/mine.yaml, line 3", "hardware.memory_gb"]),
-        ("defaults:\n  - override /method: qlroa\n", ["recipes/mine.yaml, line 1", "method 'qlroa'", "qlora"]),
+        ("defaults:\n  - override /method: qlroa\n", ["recipes/mine.yaml, line 2", "method 'qlroa'", "qlora"]),
         ("- a list\n", ["recipes/mine.yaml", "mapping"]),
     ],
 )
@@ -139,14 +139,18 @@ def test_a_mistake_in_a_recipe_has_its_line(text: str, told: list[str], tmp_path
         ),
         ("hardware/bad", "- 1\n", ["conf/hardware/bad.yaml", "mapping"]),
         ("local/default", "# mine\ntrain: {sed: 9}\n", ["conf/local/default.yaml, line 2", "train.seed"]),
+        ("local/mine", "train: {sed: 9}\n", ["conf/local/mine.yaml, line 1", "train.seed"]),
+        ("sft", "defaults: [schema]\ntrian: {seed: 9}\n", ["conf/sft.yaml, line 2", "'trian'"]),
+        ("sft", "train: {seed: 9\n", ["conf/sft.yaml, line 2", "not valid YAML"]),
     ],
 )
 def test_a_mistake_in_a_file_of_conf_has_its_line(file: str, text: str, told: list[str], tmp_path: Path) -> None:
     path = tmp_path / "conf" / f"{file}.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    group, name = file.split("/")
-    ended = sft("recipe=quickstart", *([f"{group}={name}"] if group != "local" else []), cwd=tmp_path)
+    group, _, name = file.rpartition("/")
+    words = {"local": [f"local@_global_={name}"], "": []}.get(group, [f"{group}={name}"])
+    ended = sft("recipe=quickstart", *words, cwd=tmp_path)
     assert ended.code == 2, ended.said
     assert "Traceback" not in ended.said
     for part in told:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from command import sft
-from recorded import GATE, MISSED, RECIPE, WORDS, project, run
+from recorded import BOTH, GATE, MISSED, RECIPE, WORDS, project, run
 from sft_runner.commands.record import main
 from sft_runner.config import sources
 from sft_runner.disk import read_json
@@ -87,7 +87,7 @@ def test_the_header_is_no_part_of_what_is_run(folder: Path) -> None:
 def test_several_runs_of_several_recipes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project(folder, "日本 qa")
     run(folder, "日本 qa")
-    run(folder, name="r4", words=(*WORDS, "lora.r=4"), started="2026-03-02T12:00:00+00:00", gates=[MISSED, GATE])
+    run(folder, name="r4", words=(*WORDS, "lora.r=4"), started="2026-03-02T12:00:00+00:00")
     sources.forget()
     assert record("日本 qa", "r4", "mine", "mine") == 0
     assert [row.words[-1] for row in read(folder / "recipes/mine.results.md")] == ["lora.r=4", WORDS[-1]]
@@ -125,13 +125,47 @@ def test_printed_and_not_written(folder: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_missed_gate_is_not_offered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = project(folder, gates=BOTH).read_text()
     run(folder, name="bad", gates=[MISSED, GATE], state="failed", fit_to_serve=False)
     assert record("bad", "--header") == 0
     told = capsys.readouterr()
     assert told.out == "recipes/mine.results.md: recorded bad/20260301-120000-ab12\n"
     assert told.err == "warning: recipes/mine.yaml: a model that missed a gate is no result for its header\n"
     assert "**failed** 1 of 2" in (folder / "recipes" / "mine.results.md").read_text()
-    assert (folder / "recipes" / "mine.yaml").read_text() == RECIPE
+    assert (folder / "recipes" / "mine.yaml").read_text() == text
+
+
+def test_a_marked_row_is_not_offered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = folder / "recipes" / "mine.yaml"
+    recipe.write_text(RECIPE.replace("5e-3", "1e-3"))
+    assert record("mine", "--force", "--header") == 0
+    told = capsys.readouterr()
+    assert told.out == "recipes/mine.results.md: recorded mine/20260301-120000-ab12\n"
+    assert told.err == "warning: recipes/mine.yaml: a row that is marked is no result for its header\n"
+    record("mine", "--force")
+    assert "its header may say" not in capsys.readouterr().out
+    assert recipe.read_text() == RECIPE.replace("5e-3", "1e-3")
+
+
+def test_what_is_replaced_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder, name="later", started="2026-03-02T12:00:00+00:00")
+    record("mine")
+    capsys.readouterr()
+    assert record("later") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith("recorded later/20260301-120000-ab12; replaced the row of 2026-03-01 12:00")
+    before = {path: path.read_bytes() for path in (folder / "recipes").iterdir()}
+    assert record("mine", "--header") == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        "warning: recipes/mine.results.md: the row of 2026-03-02 12:00 with the same words is newer and stays; "
+        "--force replaces it",
+        "warning: recipes/mine.yaml: an older run is no result for its header",
+    ]
+    assert {path: path.read_bytes() for path in (folder / "recipes").iterdir()} == before
+    assert record("mine", "--force") == 0
+    assert "replaced the row of 2026-03-02 12:00" in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_there(folder: Path) -> None:
@@ -164,6 +198,9 @@ def test_a_damaged_run_is_no_traceback(damage: dict[str, Any], folder: Path) -> 
     (path / "run.json").write_text(json.dumps(read_json(path / "run.json") | damage))
     with suppress(UserError):  # anything else would be a traceback
         assert record("mine", "--force") == 0
+    (path / "seal.json").unlink()
+    with suppress(UserError):
+        assert record("mine") == 0
 
 
 def test_damaged_settings_are_no_traceback(folder: Path) -> None:

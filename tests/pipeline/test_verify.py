@@ -1,25 +1,13 @@
 """`sft-runner verify` on a run that really happened: whole as it is left, and no byte of it can change unseen."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from command import SMALL, sft
+from light_runs import files, of
 from sft_runner.review.verify import Verified, verify
 from sft_runner.review.verify.finding import DAMAGE
-
-
-def of(project: Path, outputs: str = "outputs") -> Path:
-    (folder,) = (project / outputs / "runs" / "quickstart").iterdir()
-    return folder
-
-
-def files(project: Path) -> Iterator[Path]:
-    for folder in (of(project), *sorted((project / "outputs" / "stages").glob("*/*/"))):
-        for place, _, names in os.walk(folder):
-            yield from (Path(place) / name for name in sorted(names) if not name.endswith(".lock"))
 
 
 def damaged(found: Verified) -> set[str]:

@@ -27,6 +27,9 @@ RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 OWN = [name for name in RECIPES if name != "quickstart"]
 """Recipes for the user's own data; the quick start has its data named in it."""
 NUMBER = r"[-\d.]+"
+RESULT = re.compile(rf"(.+?) ({NUMBER}(?: %)?) -> ({NUMBER}(?: %)?) on ([\d,]+) held-out rows, .+results\.md\)$")
+SCORE = re.compile(rf"(.+?) ({NUMBER}(?: %)?) → ({NUMBER}(?: %)?)[ ;]")
+"""A result as a header says it, and as a row does."""
 LOSS = re.compile(rf"({NUMBER}) → ({NUMBER}) \(({NUMBER}) to ({NUMBER})\); gain")
 
 
@@ -98,6 +101,20 @@ def test_each_recipe_is_locked_and_recorded_alike(recipe: str) -> None:
     assert row.cells["gates"].startswith("passed")
     assert "**" not in row.cells["commit"]
     assert OPEN not in sources.recipes()[recipe].header["result"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.usefixtures("here")
+def test_each_header_says_what_was_measured(recipe: str) -> None:
+    """The same scores, from the base's to the tuned model's, on as many rows; times may be another run's."""
+    row = recorded(recipe)
+    told = RESULT.match(sources.recipes()[recipe].header["result"])
+    assert told, "sft-runner record RUN --header writes it"
+    metric, score = ("loss ", row.cells["loss"]) if told[1] == "loss" else ("", row.cells["score"])
+    measured = SCORE.match(metric + score)
+    assert measured
+    assert told.groups()[:3] == measured.groups()
+    assert told[4] == row.cells["rows"]
 
 
 @pytest.mark.usefixtures("here")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sft_runner.config import composing
 from sft_runner.config.composing import load
 from sft_runner.config.file import ConfigFile, read
 from sft_runner.errors import UserError
@@ -80,7 +81,12 @@ BROKEN = {
     "a: " + "[" * 3000 + "]" * 3000: ": its values are nested too deep, or hold themselves",
     "x: " + "9" * 6000: ": not valid YAML: Exceeds the limit",
     "? [a, b]\n: 3\n": ", line 1: not valid YAML: found unhashable key",
-    "a: !!python/object:os.system 3\n": ", line 1: not valid YAML: could not determine a constructor",
+    "a: !!python/object:os.system 3\n": ", line 1: !!python/object:os.system is no value of a configuration",
+    "a: 1\nname: !!timestamp 2020-01-01\n": ", line 2: !!timestamp is no value of a configuration",
+    "a: !!set {b, c}\n": ", line 1: !!set is no value of a configuration",
+    "a: !!binary aGk=\n": ", line 1: !!binary is no value of a configuration",
+    "a: 1\nb: {c: '${foo'}\n": ", line 2: '${foo' is not the value of another key",
+    "a: {~: 3}\n": ", line 1: the name of 'a.~' is no text",
     "- a\n": ": a recipe is a mapping of keys to values",
     "": ": a recipe is a mapping of keys to values",
     "a: \x00": ": not valid YAML:",
@@ -103,6 +109,35 @@ def test_numbers_are_read_as_in_other_files() -> None:
     """A recipe and a file of `conf/` mean the same by the same words: `1e-3` is a number, a date is text."""
     file = _file("a: {b: 1e-3, c: 2020-01-01, d: '5e-3', e: on, f: 1_000}\n")
     assert file.values == {"a": {"b": 0.001, "c": "2020-01-01", "d": "5e-3", "e": True, "f": 1000}}
+
+
+def test_a_text_is_what_was_written() -> None:
+    """Where the schema wants text, a number is none: a commit, or a pattern."""
+    file = _file(
+        "model: {revision: 1234e56}\ntrain: {extra: {adam_epsilon: 1e-3}}\nevaluate:\n  pattern: 1e3\nname: 0x10\n"
+    )
+    assert file.values == {
+        "model": {"revision": "1234e56"},
+        "train": {"extra": {"adam_epsilon": 0.001}},
+        "evaluate": {"pattern": "1e3"},
+        "name": "0x10",
+    }
+    run = load("recipe=r", "hardware=cpu", "model.name=a/b", "data.path=x", "evaluate.metrics=[pattern]")
+    assert (run.config.model.revision, run.config.evaluate.pattern) == ("1234e56", "1e3")
+
+
+def test_one_odd_recipe_stops_nobody_else() -> None:
+    for number, text in enumerate(BROKEN):
+        _file(text, f"recipes/odd{number}.yaml")
+    assert composing.asked(["recipe=quickstart", "hardware=cpu"])[0].model.name
+
+
+def test_a_mark_before_a_package_is_refused() -> None:
+    """Hydra does not see `# @package` behind it."""
+    file = _file("\ufeff# @package _global_\nlora: {r: 3}\n", "conf/data/x.yaml")
+    assert file.error is not None
+    assert file.error.message == "conf/data/x.yaml, line 1: it begins with a byte order mark"
+    assert _file("\ufeff# @package _global_\nlora: {r: 3}\n").error is None
 
 
 def test_a_large_file() -> None:

@@ -16,8 +16,11 @@ from sft_runner.commands.diff import main
 from sft_runner.errors import UserError
 from sft_runner.model.files import EMBEDDED
 from sft_runner.review.diff.changes import Change, Difference, Value
+from sft_runner.review.diff.git import Repository
 from sft_runner.review.diff.markdown import markdown
 from sft_runner.review.diff.sides import sides
+from sft_runner.review.diff.values import clean, pair
+from sft_runner.review.diff.values import text as told
 
 ALL = {"prepare", "baseline", "train", "merge", "evaluate", "serve"}
 TRAINED = {"train", "merge", "evaluate", "serve"}
@@ -409,7 +412,9 @@ def test_causes_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> N
     for name in ("a data byte", "a template's byte", "a byte of a model's weights", "a pinned revision"):
         PLANTED[name][0](project)
     _, found = diff(capsys)
-    first = {change["case"]: change["stages"][0] for change in found["changes"]}
+    first = {
+        change["case"]: {name: change["stages"][0][name] for name in ("stage", "why")} for change in found["changes"]
+    }
     assert first["parent"] == {"stage": "prepare", "why": "the bytes of data/rows/a.jsonl"}
     assert first["styled"] == {"stage": "prepare", "why": "the bytes of templates/chat.jinja"}
     assert first["local"] == {"stage": "baseline", "why": "the model differs"}
@@ -515,7 +520,7 @@ def test_a_header_with_a_sweep(project: Path, capsys: pytest.CaptureFixture[str]
     (change,) = found["changes"]
     assert {value["key"]: (value["old"], value["new"]) for value in change["values"]} == {
         "lora.r": ("4", "2"),
-        "lora.lora_alpha": ("8", "4"),
+        "lora.lora_alpha": ("8.0", "4.0"),
     }
 
 
@@ -536,7 +541,7 @@ def test_markdown_is_escaped_and_short() -> None:
         for number in range(300)
     ]
     shown = markdown(Difference(("old", "new"), changes, unused=["conf/data/a_b.yaml"] * 3000))
-    assert shown.startswith("**recipes: 300 change; no stage runs again**")
+    assert shown.startswith("<!-- sft-runner diff -->\n**recipes: 300 change; no stage runs again**")
     assert "<code>&#96;a&#124;b&#96;&lt;i&gt;</code>" in shown
     assert "more recipes change; `sft-runner diff` shows all" in shown
     assert 50_000 < len(shown) < 65_536
@@ -596,3 +601,174 @@ def test_a_shallow_clone(project: Path, tmp_path: Path, monkeypatch: pytest.Monk
             main(words)
         assert "fetch-depth: 0" in raised.value.hint
     assert main(["HEAD"]) == 0
+
+
+def keys(found: dict[str, Any]) -> dict[str, set[str]]:
+    return {change["case"]: {value["key"] for value in change["values"]} for change in found["changes"]}
+
+
+def stages(found: dict[str, Any]) -> dict[str, set[str]]:
+    return {change["case"]: {again["stage"] for again in change["stages"]} for change in found["changes"]}
+
+
+def test_links_inside_the_repository_are_followed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe, data, and the whole folder of recipes behind tracked links."""
+    shutil.move(project / "recipes", project / "common")
+    (project / "recipes").symlink_to("common")
+    shutil.move(project / "common/dates.yaml", project / "elsewhere.yaml")
+    (project / "common/dates.yaml").symlink_to("../elsewhere.yaml")
+    shutil.move(project / "data/exam.jsonl", project / "exam_2.jsonl")
+    (project / "data/exam.jsonl").symlink_to("../exam_2.jsonl")
+    commit(project)
+    replaced("elsewhere.yaml", "min_gain: 0", "min_gain: 1")(project)
+    written("exam_2.jsonl", ROWS * 2)(project)
+    _, found = diff(capsys, "HEAD")
+    assert keys(found) == {"dates": {"evaluate.gates.loss.min_gain"}, "scored": set()}
+    assert stages(found)["scored"] == {"baseline", "evaluate"}
+    assert (project / "data/exam.jsonl").read_text() != ROWS
+
+
+def test_links_out_of_the_repository_are_followed_on_no_side(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project.parent / "outside.yaml").write_text("lora: {r: 2}\nhunter2: [\n")
+    (project / "recipes/leak.yaml").symlink_to(project.parent / "outside.yaml")
+    (project / "recipes/other.yaml").symlink_to("../../outside.yaml")
+    (project / "data/exam.jsonl").unlink()
+    (project / "data/exam.jsonl").symlink_to("/etc/passwd")
+    for words in (("HEAD",), ("HEAD~1..HEAD",)):
+        code, found = diff(capsys, *words) if words == ("HEAD",) else (commit(project), diff(capsys, *words)[1])
+        assert [(change["case"], change["kind"]) for change in found["changes"]] == [("scored", "broken")]
+        assert len(found["notes"]) == 3
+        assert "hunter2" not in json.dumps(found)
+
+
+def test_the_environment_and_the_home_are_not_shown(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"PRIVATE_WORD": "topsecretvalue", "PRIVATE_RATE": "0.00123", "HOME": "/home/somebody"}.items():
+        monkeypatch.setenv(name, value)
+    replaced("recipes/child.yaml", "train:", "name: x${oc.env:PRIVATE_WORD}\ntrain:")(project)
+    replaced("recipes/dates.yaml", "train: {", "train: {learning_rate: '${oc.env:PRIVATE_RATE}', ")(project)
+    replaced("recipes/styled.yaml", "  template", "  max_length: ${oc.env:PRIVATE_WORD}\n  template")(project)
+    replaced("recipes/local.yaml", "models/small", "/home/somebody/model")(project)
+    for form in ([], ["--md"], ["--json"]):
+        assert main(form) == 2
+        shown = capsys.readouterr().out
+        for private in ("topsecretvalue", "0.00123", "/home/somebody"):
+            assert private not in shown
+    assert {change["case"] for change in json.loads(shown)["changes"]} == {"child", "dates", "styled", "local"}
+    assert "${oc.env:PRIVATE_RATE}" in shown
+
+
+def test_values_that_differ_never_look_alike() -> None:
+    long = "word " * 60
+    for old, new in (
+        (0.00012345678, 0.00012345679),
+        (None, "null"),
+        (1, "1"),
+        (True, "true"),
+        ("a", "a\n"),
+        ("", None),
+    ):
+        assert told("key", old) != told("key", new)
+    one, other = pair(f"{long}a", f"{long}b")
+    assert one != other
+    assert max(len(one), len(other)) < 110
+    token = "hf_" + "aB3" * 12
+    value = {"list": [{"api_key": "hunter2"}, token], "auth": "hunter2", "headers": {"Authorization": "Bearer hunter2"}}
+    assert "hunter2" not in told("data.x", value)
+    assert token not in told("data.x", value)
+    assert clean(f"no folder {token}") == "no folder ***"
+
+
+def test_what_cannot_run_is_not_called_unchanged(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replaced("recipes/child.yaml", "batch_size", "batchsize")(project)
+    replaced("recipes/scored.yaml", "data: dates", "data: qa")(project)
+    replaced("recipes/local.yaml", "models/small", "./models/none")(project)
+    commit(project)
+    replaced("conf/data/unused.yaml", "5", "6")(project)
+    code, found = diff(capsys, "HEAD")
+    assert (code, found["changes"]) == (0, [])
+    assert [case for case, _ in found["broken"]] == ["child", "local", "scored"]
+    replaced("recipes/child.yaml", "4", "2")(project)
+    written("README.md", "all are looked at")(project)
+    code, found = diff(capsys, "HEAD")
+    assert (code, [(change["case"], change["kind"]) for change in found["changes"]]) == (2, [("child", "stuck")])
+    assert [case for case, _ in found["broken"]] == ["local", "scored"]
+
+
+def test_data_that_is_on_neither_side_is_told_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("scored", "styled"):
+        text_of = FILES[f"recipes/{name}.yaml"].replace("data: dates", "data: qa")
+        written(f"recipes/{name}.yaml", f"# command: sft-runner recipe={name} data.path=my.jsonl\n{text_of}")(project)
+    commit(project)
+    replaced("recipes/styled.yaml", "data:\n", "lora: {r: 2}\ndata:\n")(project)
+    replaced("conf/data/unused.yaml", "5", "6")(project)
+    _, found = diff(capsys, "HEAD")
+    assert found["notes"] == ["data: my.jsonl is not here: rows, steps and time are not told"]
+    assert [(change["case"], change["kind"]) for change in found["changes"]] == [("styled", "changed")]
+
+
+def test_no_filter_program_runs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(".gitattributes", "*.jsonl filter=mine\n")(project)
+    commit(project)
+    for kind in ("clean", "smudge", "process"):
+        git(project, "config", f"filter.mine.{kind}", f"touch {project / 'ran'}; cat")
+    git(project, "config", "filter.mine.required", "true")
+    os.utime(project / "data/exam.jsonl", (1e9, 1e9))
+    os.chmod(project / "data/rows/a.jsonl", 0o755)
+    assert diff(capsys, "HEAD")[0] == 0
+    assert not (project / "ran").exists()
+
+
+def test_only_what_recipes_read_is_written(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Path] = []
+    write = Repository.write
+    monkeypatch.setattr(Repository, "write", lambda self, files: (asked.extend(files), write(self, files)))
+    written("big/film.bin", "x" * 100)(project)
+    commit(project)
+    for name in ("big/film.bin", "data/rows/a.jsonl", "recipes/dates.yaml"):
+        written(name, (project / name).read_text() + "\n")(project)
+    diff(capsys, "HEAD")
+    assert {path.name for path in asked} == {"a.jsonl", "dates.yaml"}
+
+
+def test_a_preset_that_changes_many_recipes_is_one_block(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replaced("conf/hardware/card.yaml", "optim: adamw_torch", "optim: adamw_torch\nmax_length: 512")(project)
+    commit(project)
+    replaced("conf/hardware/card.yaml", "max_length: 512", "max_length: 256")(project)
+    assert main(["HEAD", "--recipe", "dates", "--recipe", "pinned", "--recipe", "parent"]) == 2
+    shown = capsys.readouterr().out
+    assert "3 recipes: dates hardware=card, parent, pinned hardware=card" in shown
+    assert "512 → 256  (conf/hardware/card.yaml, line 7)" in shown
+    assert "512 → 256  (filled in: hardware=card caps" in shown
+
+
+def test_a_submodule_that_moved_is_not_called_unchanged(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = project / "data/rows/inner"
+    inner.mkdir()
+    (inner / "c.jsonl").write_text(ROWS)
+    git(inner, "init", "-q")
+    commit(inner)
+    commit(project)
+    (inner / "c.jsonl").write_text(ROWS * 2)
+    commit(inner)
+    code, found = diff(capsys, "HEAD")
+    assert (code, found["changes"]) == (2, [])
+    assert "data/rows/inner: another commit of this submodule" in found["unknown"][0]
+
+
+def test_folders_of_killed_commands_are_removed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    place = tmp_path / "passing"
+    for name in (f"sft-runner-diff-{ended.pid}-x/old", f"sft-runner-diff-{os.getpid()}-x", "else"):
+        (place / name).mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    PLANTED["a gate"][0](project)
+    assert main(["--recipe", "dates"]) == 2
+    capsys.readouterr()
+    assert sorted(os.listdir(place)) == ["else", f"sft-runner-diff-{os.getpid()}-x"]

@@ -50,6 +50,15 @@ MISTAKES = {
     "a word that a source does not have": "data: {sources: {mine: {path: mine.jsonl, wieght: 2}}}",
     "a weight of nothing": "data: {sources: {mine: {path: mine.jsonl, weight: 0}}}",
     "a list for a mapping": "train: {extra: [1]}",
+    "a text of a value below its bound": "lora: {r: '0'}",
+    "a text of nothing": "train: {learning_rate: '0.0'}",
+    "infinity": "train: {learning_rate: .inf}",
+    "a limit that a gate does not have": "evaluate: {gates: {loss: {mox: 3}}}",
+    "a limit that no benchmark has": "evaluate: {gates: {benchmarks: {gsm8k: {exact_match: {mni: 1}}}}}",
+    "a weight of what is only scored": "evaluate: {sets: {other: {path: 'embedded:dates', weight: 2}}}",
+    "a choice without override": "defaults: [{/model: tiny}]",
+    "a parent as a choice": "defaults: [{/recipe: code}]",
+    "two choices in one entry": "defaults: [{override /model: tiny, override /method: lora}]",
 }
 FINE = """\
 # goal: everything that is unusual and right
@@ -74,7 +83,10 @@ data:
   chat_template_kwargs: {enable_thinking: false}
 evaluate:
   limit: null
-  gates: {loss: {min_gain: 0}}
+  gates:
+    loss: {min_gain: 0, sure: true}
+    other: {perplexity: {max_ratio: 1.02}}
+  sets: {other: {path: "embedded:dates", limit: 4}}
   metrics: [exact_match, chrf]
 """
 
@@ -127,6 +139,7 @@ def test_what_is_unusual_and_right_is_taken_by_both(project: Path) -> None:
     assert not found(FINE)
     (project / "recipes" / "fine.yaml").write_text(FINE)
     config = planned("recipe=fine")
+    assert not found("evaluate: {gates: {benchmarks: {gsm8k: {exact_match: {min: 0.3}}}, my_metric: {min: 1}}}")
     assert (config.train.learning_rate, config.train.batch_size, config.train.max_steps) == (5e-3, 8, 4)
 
 
@@ -150,6 +163,8 @@ def test_a_groups_file_is_its_part_of_the_whole() -> None:
     assert not found("lora: {r: 4}\ntrain: {loraplus_lr_ratio: 4}", "method")
     assert not found("# nothing is said", "tracking")
     assert not found("defaults: [rtx3060]\nlora_r: 4", "hardware")
+    assert not found("# @package _global_\ndata: {path: my.jsonl}\ntrain: {batch_size: 4}", "data")
+    assert found("# @package _global_\ntrain: {batch_sise: 4}", "data")
 
 
 def test_the_users_own_choices_are_suggested(project: Path) -> None:
@@ -172,8 +187,14 @@ def test_the_command_prints_it_and_writes_it(project: Path, capsys: pytest.Captu
     with pytest.raises(UnknownName, match="group 'hardwear' does not exist"):
         command("schema")(["hardwear"])
     (project / "file").write_text("")
-    with pytest.raises(UserError, match="--write"):
-        command("schema")(["--write", "file/recipe.schema.json"])
+    (project / "recipes" / "mine.yaml").write_text("name: mine\n")
+    (project / "package.json").write_text('{"title": "mine"}')
+    for name in ("file/recipe.schema.json", "recipes/mine.yaml", "package.json"):
+        with pytest.raises(UserError, match=f"--write .*{name}"):
+            command("schema")(["--write", name])
+    assert (project / "recipes" / "mine.yaml").read_text() == "name: mine\n"
+    assert (project / "package.json").read_text() == '{"title": "mine"}'
+    assert command("schema")(["--write", "recipes/recipe.schema.json"]) == 0, "its own is renewed"
 
 
 def test_the_one_that_is_checked_in_is_current(monkeypatch: pytest.MonkeyPatch) -> None:

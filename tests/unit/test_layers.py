@@ -248,6 +248,69 @@ PROJECTS: dict[str, tuple[dict[str, str], str]] = {
         "recipe=r hardware=cpu",
     ),
     "a group of a mapping": ({}, "hardware=cpu 'data={path: x.jsonl, documents: {wordings: 2}}'"),
+    "a value that a later layer fills": (
+        {"recipes/r.yaml": "name: '???'\nlora: {r: 4}\ntrain: {extra: {neftune_noise_alpha: '???'}}\n"},
+        "recipe=r hardware=cpu name=q train.extra.neftune_noise_alpha=5",
+    ),
+    "a value that says nothing": (
+        {"recipes/p.yaml": "lora: {r: 4}\n", "recipes/r.yaml": "defaults: [p]\nlora: {r: '???'}\n"},
+        "recipe=r hardware=cpu",
+    ),
+    "a free value that nobody fills": ({"recipes/r.yaml": "train: {extra: {a: '???'}}\n"}, "recipe=r hardware=cpu"),
+    "a list over a mapping": (
+        {
+            "recipes/p.yaml": "data: {chat_template_kwargs: {a: {b: 1}}}\n",
+            "recipes/r.yaml": "defaults: [p]\ndata: {chat_template_kwargs: {a: [1]}}\n",
+        },
+        "recipe=r hardware=cpu",
+    ),
+    "a mapping over a list": (
+        {
+            "recipes/p.yaml": "data: {chat_template_kwargs: {a: [1]}}\n",
+            "recipes/r.yaml": "defaults: [p]\ndata: {chat_template_kwargs: {a: {b: 1}}}\n",
+        },
+        "recipe=r hardware=cpu",
+    ),
+    "a part for free names": ({"recipes/r.yaml": "train: {extra: '${lora}'}\n"}, "recipe=r hardware=cpu"),
+    "a part below free names": (
+        {"recipes/r.yaml": "data: {chat_template_kwargs: {a: '${lora}'}}\n"},
+        "recipe=r hardware=cpu",
+    ),
+    "a list in a list": ({}, "hardware=cpu lora.target_modules=[[a]]"),
+    "a choice of a recipe": (
+        {"recipes/p.yaml": "lora: {r: 3}\n", "recipes/r.yaml": "defaults: [{/recipe: p}]\n"},
+        "recipe=r hardware=cpu",
+    ),
+    "presets in a circle": (
+        {
+            "conf/data/a.yaml": "defaults: [{/data@_global_: b}]\n",
+            "conf/data/b.yaml": "defaults: [{/data@_global_: a}]\n",
+        },
+        "data=a hardware=cpu",
+    ),
+    "an sft.yaml with a mistake of Hydra's": ({"conf/sft.yaml": SFT + "hydra: {jobb: 3}\n"}, ""),
+    "an sft.yaml with words for Hydra": ({"conf/sft.yaml": SFT + "hydra: {job: {chdir: false}}\n"}, "lora.r=3"),
+    "an sft.yaml that overrides Hydra's": (
+        {"conf/sft.yaml": SFT.replace("- _self_", "- _self_\n  - override hydra/job_logging: gone")},
+        "",
+    ),
+    "an sft.yaml with a mistake": ({"conf/sft.yaml": SFT + "trian: {seed: 3}\n"}, ""),
+    "an sft.yaml that is broken": ({"conf/sft.yaml": SFT + "train: {seed: 3\n"}, ""),
+    "other settings of this machine": (
+        {"conf/local/x.yaml": "train: {seed: 9}\n", "conf/local/default.yaml": "train: {seed: 8}\n"},
+        "hardware=cpu local@_global_=x",
+    ),
+    "a file that is broken, by its path": (
+        {"conf/hardware/box.yaml": "name: {\n", "recipes/r.yaml": "defaults: [/hardware/box]\n"},
+        "recipe=r hardware=cpu",
+    ),
+    "texts that look like numbers": (
+        {
+            "recipes/r.yaml": "model: {name: a/b, revision: 1234e56}\n"
+            "evaluate: {metrics: [pattern], pattern: 1e3}\nlora: {target_modules: [1e3, q]}\n"
+        },
+        "recipe=r hardware=cpu",
+    ),
     "a dotted key": ({"recipes/r.yaml": "lora.r: 4\n"}, "recipe=r hardware=cpu"),
 }
 """What is to be composed -> the user's files, the words of the command line."""
@@ -336,7 +399,13 @@ def test_what_is_shipped_is_composed_as_hydra_does(words: list[str]) -> None:
     _compare(words)
 
 
-@pytest.mark.parametrize("name", ["a parent", "two trackers", "gates of two layers", "an interpolation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a parent", "two trackers", "gates of two layers", "an interpolation", "this machine's own"),
+        *("a value that a later layer fills", "texts that look like numbers", "an sft.yaml of the user's own"),
+    ],
+)
 def test_only_what_is_rare_goes_through_hydra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def by_hydra(*_: Any) -> Any:
         raise AssertionError("went through Hydra")
@@ -424,6 +493,59 @@ def test_what_is_found_is_nobody_elses() -> None:
             config.evaluate.gates["x"] = 1
             config.lora.target_modules.append("v_proj")
             config.force.append("train")
+
+
+def test_this_machines_own_settings_have_their_lines_and_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write({"conf/local/default.yaml": "# mine\ntrain: {learning_rate: 0.5}\n"})
+    words = ["hardware=cpu"]
+    found = layers(words)
+    assert str(found.place("train.learning_rate")) == "conf/local/default.yaml, line 2"
+    assert "sft" in found.files
+    monkeypatch.setattr(module, "_laid", lambda _: None)
+    by_hydra = layers(words).config.train.learning_rate
+    monkeypatch.undo()
+    with sources.without_local():
+        ours = layers(words)
+        monkeypatch.setattr(module, "_laid", lambda _: None)
+        without = layers(words)
+    assert by_hydra == 0.5
+    assert ours.config.train.learning_rate is without.config.train.learning_rate is None
+    assert ours.place("train.learning_rate") == ours.said["train.learning_rate"][0].place
+
+
+def test_what_only_hydra_composes_keeps_its_choices() -> None:
+    _write({"recipes/r.yaml": "defaults: [{override /method: dora}]\nlora: {r: 4}\n"})
+    found = layers(["recipe=r", "hardware=cpu", "hydra.job.name=x", "train.extra.a={b: '???'}", "train.extra.a.b=1"])
+    assert str(found.chosen["method"]) == "recipes/r.yaml, line 1"
+    assert "recipe/r" in found.files
+    assert found.said["lora.r"][-1].place.layer == module.COMPOSED
+
+
+def test_a_recipe_that_is_gone_is_gone_for_hydra_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that was deleted nor one of another project is composed."""
+    for folder in ("a", "b"):
+        (tmp_path / folder / "recipes").mkdir(parents=True)
+    _write({"a/recipes/base.yaml": "train: {seed: 77}\n", "a/recipes/other.yaml": "train: {seed: 7}\n"})
+    monkeypatch.chdir(tmp_path / "a")
+    assert composing.asked(["recipe=base", "hardware=cpu"])[0].train.seed == 77
+    Path("recipes/base.yaml").unlink()
+    with pytest.raises(SftError):
+        composing.asked(["recipe=base", "hardware=cpu"])
+    monkeypatch.chdir(tmp_path / "b")
+    _write({"recipes/kid.yaml": "\ndefaults:\n  - other\n"})
+    with pytest.raises(SftError):
+        composing.asked(["recipe=kid", "hardware=cpu"])
+    with pytest.raises(SftError) as error:
+        layers(["recipe=kid", "hardware=cpu"])
+    assert str(error.value) == "recipes/kid.yaml, line 3: recipe 'other' does not exist"
+
+
+def test_a_choice_that_vanishes_is_missed_at_once() -> None:
+    _write({"conf/data/mine.yaml": "limit: 3\n", "recipes/r.yaml": "defaults:\n  - override /data: mine\n"})
+    assert layers(["recipe=r", "hardware=cpu"]).config.data.limit == 3
+    Path("conf/data/mine.yaml").unlink()
+    with pytest.raises(SftError, match=r"recipes/r.yaml, line 2: data 'mine' does not exist"):
+        layers(["recipe=r", "hardware=cpu"])
 
 
 def test_a_hundred_recipes_take_no_second() -> None:

@@ -9,6 +9,7 @@ from sft_runner.errors import UserError
 from sft_runner.review.lint.linting import RULES, lint
 from sft_runner.review.lint.screen import rules
 
+ROOT = Path(__file__).parents[2]
 TINY = "defaults:\n  - override /model: tiny\n"
 REAL = "defaults:\n  - override /model: qwen2.5-1.5b\n"
 CASES: dict[str, tuple[dict[str, str], list[tuple[str, int, str]]]] = {
@@ -214,7 +215,7 @@ CASES: dict[str, tuple[dict[str, str], list[tuple[str, int, str]]]] = {
     ),
     "data of a commit that is not fetched": ({"conf/data/a.yaml": f"path: hf://datasets/some/rows@{'a' * 40}\n"}, []),
     "a path of one machine": (
-        {"recipes/a.yaml": TINY + "output_dir: ~/outputs\n"},
+        {"recipes/a.yaml": TINY + "tracking: {tensorboard: {enabled: true, dir: ~/boards}}\n"},
         [("recipes/a.yaml", 7, "absolute-path")],
     ),
     "a tag of a model": (
@@ -248,6 +249,104 @@ CASES: dict[str, tuple[dict[str, str], list[tuple[str, int, str]]]] = {
     "a record with a merge conflict": (
         {"recipes/a.yaml": TINY, "recipes/a.results.md": "# a\n\n<<<<<<< ours\n"},
         [("recipes/a.results.md", 3, "stale-record")],
+    ),
+    "a choice without override": (
+        {"recipes/a.yaml": "defaults:\n  - /model: tiny\n"},
+        [("recipes/a.yaml", 6, "defaults")],
+    ),
+    "a choice with a mistyped mark": (
+        {"recipes/a.yaml": "defaults:\n  - overide /model: tiny\n"},
+        [("recipes/a.yaml", 6, "defaults")],
+    ),
+    "an override without a slash": (
+        {"conf/method/a.yaml": "# @package _global_\ndefaults:\n  - override model: tiny\n"},
+        [("conf/method/a.yaml", 3, "defaults")],
+    ),
+    "two choices in one group": (
+        {"recipes/a.yaml": TINY + "  - override /data: qa\n  - override /data: alpaca\n"},
+        [("recipes/a.yaml", 8, "defaults")],
+    ),
+    "a parent that is not there": (
+        {"conf/method/a.yaml": "# @package _global_\ndefaults:\n  - loar\nlora: {r: 3}\n"},
+        [("conf/method/a.yaml", 3, "unknown-choice")],
+    ),
+    "a parent below an override": (
+        {"recipes/a.yaml": TINY, "recipes/b.yaml": TINY + "  - a\n"},
+        [("recipes/b.yaml", 7, "defaults")],
+    ),
+    "a choice filled in from nowhere": (
+        {"conf/method/a.yaml": "# @package _global_\ntrain:\n  seed: ${data.sed}\n"},
+        [("conf/method/a.yaml", 3, "contradiction")],
+    ),
+    "a variable that is not set": (
+        {"recipes/a.yaml": TINY + "data:\n  template: ${oc.env:NO_SUCH_THING}\n"},
+        [("recipes/a.yaml", 8, "unset-variable")],
+    ),
+    "a key of conf/sft.yaml": (
+        {"conf/sft.yaml": "trian: {}\n" + (ROOT / "conf/sft.yaml").read_text(), "recipes/a.yaml": TINY},
+        [("conf/sft.yaml", 1, "unknown-key"), ("conf/sft.yaml", 1, "hides-shipped")],
+    ),
+    "a model's shape": (
+        {
+            "conf/model/a.yaml": "name: x/y\narchitecture: {hidden_siz: 4}\n",
+            "recipes/a.yaml": "defaults:\n  - override /model: a\n",
+        },
+        [("conf/model/a.yaml", 2, "contradiction")] * 2,
+    ),
+    "a model without a name": (
+        {"conf/model/a.yaml": "revision: null\n"},
+        [("conf/model/a.yaml", 1, "contradiction")],
+    ),
+    "a model of a folder that is not there": (
+        {"conf/model/a.yaml": "name: ./models/x\n"},
+        [("conf/model/a.yaml", 1, "contradiction")],
+    ),
+    "a setting of a choice without effect": (
+        {"conf/data/a.yaml": "format: qa\ndocuments:\n  wordings: 3\n"},
+        [("conf/data/a.yaml", 3, "no-effect")],
+    ),
+    "this machine's own rank": (
+        {
+            "recipes/a.yaml": TINY + "lora: {init_lora_weights: orthogonal}\n",
+            "conf/local/default.yaml": "lora: {r: 3}\n",
+        },
+        [],
+    ),
+    "the second job of a sweep": (
+        {"recipes/a.yaml": HEADER.replace("runner ", "runner -m ").format(name="a train.batch_size=4,0") + TINY},
+        [("recipes/a.yaml", 4, "command")],
+    ),
+    "two commands": (
+        {"recipes/a.yaml": HEADER.format(name="a") + "# command:  python -m sft_runner recipe=a lora.r=4\n" + TINY},
+        [("recipes/a.yaml", 5, "header")],
+    ),
+    "a command in two lines": (
+        {"recipes/a.yaml": HEADER.replace(" data.path", " \\\n#   data.path").format(name="a") + TINY},
+        [],
+    ),
+    "a command of another program": (
+        {"recipes/a.yaml": HEADER.replace("-m sft_runner", "train.py").format(name="a") + TINY},
+        [("recipes/a.yaml", 4, "command")],
+    ),
+    "what is said for one run": (
+        {"recipes/a.yaml": TINY + "dry_run: true\nforce: [evaluate]\n"},
+        [("recipes/a.yaml", 7, "of-one-run"), ("recipes/a.yaml", 8, "of-one-run")],
+    ),
+    "a value that somebody must give": (
+        {"recipes/a.yaml": TINY + "train:\n  seed: ???\n"},
+        [("recipes/a.yaml", 8, "missing-value")],
+    ),
+    "a column of another format": (
+        {"recipes/a.yaml": TINY + "  - override /data: qa\ndata:\n  columns: {prompt: q}\n"},
+        [("recipes/a.yaml", 9, "unknown-column")],
+    ),
+    "steps beside epochs": (
+        {"recipes/a.yaml": TINY + "train:\n  max_steps: 10\n  num_train_epochs: 3\n  warmup_steps: 99\n"},
+        [("recipes/a.yaml", 9, "improbable"), ("recipes/a.yaml", 10, "improbable")],
+    ),
+    "a folder called as a recipe": (
+        {"recipes/a.yaml/x.txt": ""},
+        [("recipes/a.yaml", 1, "not-yaml"), ("recipes/a.yaml", 1, "header")],
     ),
     "a token": (
         {"recipes/a.yaml": TINY + "# hf_abcdefghijklmnopqrstuvwxyzABCDEFGH\n"},
@@ -321,3 +420,27 @@ def test_a_file_that_is_nothing_of_ours_is_left_out_and_one_that_is_not_there_is
     assert (whole.files, whole.skipped, whole.findings) == (1, (), ())
     with pytest.raises(UserError, match=r"none\.yaml"):
         lint([Path("recipes/none.yaml")])
+
+
+def test_folders_and_files_that_are_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"shared/a.yaml": "lora: {rr: 4}\n"})
+    (tmp_path / "recipes").symlink_to("shared")
+    (tmp_path / "recipes/gone.yaml").symlink_to("nowhere")
+    for asked in ("recipes", "recipes/a.yaml"):
+        assert "unknown-key" in {one.rule for one in lint([Path(asked)]).findings}
+    whole = lint()
+    assert whole.own == 2
+    assert {("a.yaml", "unknown-key"), ("gone.yaml", "not-yaml")} <= {
+        (one.path.name, one.rule) for one in whole.findings
+    }
+
+
+def test_a_preset_that_hides_a_shipped_one_is_told_what_it_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"conf/hardware/rtx3060.yaml": "name: rtx3060\nmemory_gb: 1\n"})
+    errors = [one for one in lint().findings if one.severity == "error"]
+    assert {one.path for one in errors} == {tmp_path / "conf/hardware/rtx3060.yaml"}
+    assert any("shipped recipe=code" in one.message for one in errors)

@@ -16,6 +16,12 @@ CASES: dict[str, tuple[str, list[tuple[int, str]]]] = {
         "  # lint: ignore learning-rate\n  # lint: ignore no-effect\n  learning_rate: 0.1\n",
         [(9, "unused-ignore")],
     ),
+    "with a reason": ("  learning_rate: 0.1   # lint: ignore learning-rate (no-effect: a test) - see 12\n", []),
+    "above a comment and a blank line": ("  # lint: ignore learning-rate\n  # much\n\n  learning_rate: 0.1\n", []),
+    "quoted in the same line": (
+        "  {learning_rate: 0.1, lr_scheduler_type: 'linear # lint: ignore learning-rate'}\n",
+        [(8, "contradiction")],
+    ),
     "another rule": (
         "  learning_rate: 0.1   # lint: ignore no-effect\n",
         [(8, "learning-rate"), (8, "unused-ignore")],

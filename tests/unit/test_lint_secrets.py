@@ -31,6 +31,12 @@ SECRETS = [
     f"api_key: '{LETTERS[:24]}'",
     f'password: "{LETTERS[:9]}"',
     f"my_secret = {LETTERS[:20]}",
+    "# eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+    f"# Authorization: Bearer {LETTERS[:30]}",
+    f"# sk_{'live'}_{LETTERS[:24]}",
+    "# pypi-AgEIcHlwaS5vcmcCJGFiY2RlZmdoLTEyMzQ",
+    f"path: https://host/x.jsonl?a=1&sig={LETTERS[:30]}&x=1",
+    "# password: CorrectHorse!Battery",
 ]
 NONE = [
     f"sha256: {'0123456789abcdef' * 4}",
@@ -51,6 +57,10 @@ NONE = [
     "secret: xxxxxxxxxxxxxxxxxxxxxxxx",
     "lr_scheduler_type: cosine_with_restarts",
     "name: embedded:tiny",
+    "# data from sk-slovak-wikipedia-articles-2024",
+    "# as in sk-learn-contrib-imbalanced",
+    "# tokens: 12345678.9M-of-wikipedia-20231101",
+    "# auth=see-RFC7617-section-2",
 ]
 
 
@@ -74,6 +84,15 @@ def test_a_secret_is_never_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     told = "\n".join([*screen.text(report), *screen.github(report), screen.as_json(report)])
     assert token not in told
     assert "***" in told
+
+
+def test_a_short_secret_mangles_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"recipes/a.yaml": "tracking: {mlflow: {uri: 'http://u:pass@host'}}\nname: 'http://u:pass@h'\n"})
+    told = "\n".join(screen.text(looked_at([one for one in subjects() if one.own])))
+    assert "a name or a password" in told
+    assert "a password in an address" in told
+    assert ":pass@" not in told
 
 
 def test_a_secret_of_a_parent_is_not_repeated_in_its_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,15 @@
 """A finished run as a row, and which runs are none."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recorded import GATE, MISSED, WORDS, project, run
-from sft_runner import hardware
+from recorded import BOTH, GATE, MISSED, WORDS, project, run, sealed
+from sft_runner import load, plan
 from sft_runner.config import sources
 from sft_runner.disk import read_json
 from sft_runner.errors import UserError
@@ -17,7 +18,7 @@ from sft_runner.report.record import read
 from sft_runner.review.record import cells, header
 from sft_runner.review.record.measured import machine, words
 from sft_runner.review.record.recording import Recorded, recorded
-from sft_runner.runs import STATE
+from sft_runner.runs import STATE, RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +39,7 @@ def refused(path: Path, recipe: str | None = None) -> UserError:
     return caught.value
 
 
-def test_what_a_reviewer_wants_to_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sft_runner.review.record.measured.cores", lambda: 2)
+def test_what_a_reviewer_wants_to_see(tmp_path: Path) -> None:
     path = run(tmp_path)
     one = taken(path)
     assert (one.recipe, one.path) == ("mine", tmp_path / "recipes/mine.yaml")
@@ -62,6 +62,7 @@ def test_what_a_reviewer_wants_to_see(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_missed_gate_is_no_success(tmp_path: Path) -> None:
+    project(tmp_path, gates=BOTH)
     path = run(tmp_path, gates=[MISSED, GATE], state="failed", fit_to_serve=False)
     one = taken(path)
     assert one.row.cells["gates"] == r"**failed** 1 of 2: exact\_match 0.41 \< min 0.6"
@@ -69,6 +70,7 @@ def test_a_missed_gate_is_no_success(tmp_path: Path) -> None:
 
 
 def test_no_gates(tmp_path: Path) -> None:
+    project(tmp_path, gates={})
     assert taken(run(tmp_path, gates=[])).row.cells["gates"] == "none set"
 
 
@@ -90,7 +92,9 @@ def test_stages_that_were_there_already_count(tmp_path: Path) -> None:
     path = run(tmp_path)
     plan = path / "plan.json"
     plan.write_text(plan.read_text().replace('"run"', '"cached"', 1))
-    assert taken(path).row.cells["time"] == "train 9.7 s, whole 7.5 s"  # five stages of 1.5 s, without the server
+    sealed(path)
+    # Four stages of 1.5 s, without the server. The training was resumed: its last process took 1.5 s of its 9.7 s.
+    assert taken(path).row.cells["time"] == "train 9.7 s, whole 15.7 s"
 
 
 def test_a_model_trained_whole(tmp_path: Path) -> None:
@@ -102,6 +106,7 @@ def test_stage_folders_that_are_gone(tmp_path: Path) -> None:
     metrics = {"tuned.loss": 0.5, "base.loss": 2.0, "gain.loss": 1.5, "tuned.exact_match": 0.25, "tuned.rows": 8.0}
     path = run(tmp_path)
     (path / STATE).write_text(json.dumps(read_json(path / STATE) | {"metrics": metrics}))
+    sealed(path)
     shutil.rmtree(tmp_path / "out" / "stages")
     one = taken(path)
     assert one.row.cells["score"] == "exact match 25.0 %"
@@ -166,20 +171,32 @@ def test_a_run_that_went_on_is_found_again(tmp_path: Path) -> None:
     assert words(read(path)) == said[:-1]
 
 
-def test_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = hardware.Card("NVIDIA L4", 24.2, (8, 9))
-    config = {"hardware.name": "l4", "hardware.memory_gb": 24.0}
-    here = read(run(tmp_path, name="here", config=config))
-    there = read(run(tmp_path, name="there", config=config, host="another"))
-    cpu = read(run(tmp_path, name="cpu", host="another"))
-    monkeypatch.setattr(hardware, "cards", lambda: [card])
-    assert [machine(record) for record in (here, there, cpu)] == ["NVIDIA L4, 24 GB", "l4, 24 GB", "CPU"]
+CARD = {"card": "NVIDIA L4", "card_memory_gb": 24.15}
 
-    def unknown() -> list[hardware.Card]:
-        raise hardware.NotAsked("no")
 
-    monkeypatch.setattr(hardware, "cards", unknown)
-    assert machine(here) == "l4, 24 GB"
+@pytest.mark.parametrize(
+    ("found", "preset", "told"),
+    [
+        ({"cores": 2}, {}, "CPU, 2 cores"),
+        ({"cores": 1}, {}, "CPU, 1 core"),
+        ({"cores": 8, **CARD}, {"memory_gb": 24.0}, "NVIDIA L4, 24 GB"),
+        ({"cores": 8}, {"memory_gb": 24.0}, "l4, 24 GB"),  # the driver did not tell
+        (None, {"memory_gb": 24.0}, "l4, 24 GB"),  # of an earlier version
+        (None, {"memory_gb": 11.6, "chosen": "RTX 3060, 12 GB, bfloat16"}, "RTX 3060, 12 GB"),
+        (None, {}, "CPU"),
+    ],
+)
+def test_machines(found: Any, preset: dict[str, Any], told: str, tmp_path: Path) -> None:
+    """What the run found, not what is here."""
+    config = {f"hardware.{key}": value for key, value in {"name": "l4", **preset}.items()}
+    assert machine(read(run(tmp_path, config=config, machine=found))) == told
+
+
+def test_a_run_says_what_it_ran_on(tmp_path: Path) -> None:
+    known = RunFolder(plan(load("recipe=mine", *WORDS, "tracking=[]"))).state["machine"]
+    assert known["cores"] == len(os.sched_getaffinity(0))
+    assert known["memory_gb"] > 0
+    assert {"card", "cores", "memory_gb", "card_memory_gb"} >= set(known)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +263,82 @@ def test_a_limit_that_has_changed(tmp_path: Path) -> None:
     assert refused(path).message.endswith("is not what it ran: evaluate.gates")
 
 
+def test_settings_of_this_machine_alone(tmp_path: Path) -> None:
+    """What conf/local said is on no command line, so nobody else gets that result."""
+    (tmp_path / "conf" / "local").mkdir(parents=True)
+    local = tmp_path / "conf" / "local" / "default.yaml"
+    local.write_text("tracking: {mlflow: {uri: sqlite:///x.db}}\n")
+    path = run(tmp_path)
+    assert "**" not in taken(path).row.cells["commit"]
+    local.write_text("train: {learning_rate: 0.003}\n")
+    error = refused(under_local(tmp_path, path))
+    assert error.message.endswith("is not what it ran: train.learning_rate 0.003 -> 0.005")
+    assert "conf/local is left out" in error.hint
+
+
+def under_local(folder: Path, path: Path) -> Path:
+    """The run as it would be with another learning rate that no word says."""
+    local = run(folder, name="local", words=(*WORDS, "train.learning_rate=0.003"))
+    known = read_json(local / STATE)
+    (local / STATE).write_text(json.dumps(known | {"overrides": read_json(path / STATE)["overrides"]}))
+    sealed(local)
+    return local
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("stages/evaluate/*/manifest.json", '"exact_match": 0.41', '"exact_match": 0.99'),
+        ("stages/train/*/manifest.json", '"seconds": 9.7', '"seconds": 0.7'),
+        ("runs/mine/*/run.json", '"passed": true', '"passed": false'),
+        ("runs/mine/*/run.json", '"cores": 2', '"cores": 64'),
+        ("runs/mine/*/run.json", "model=tiny", "model=huge"),
+        ("runs/mine/*/config.yaml", "exact_match", "chrf"),
+        ("runs/mine/*/plan.json", '"run"', '"cached"'),
+        ("runs/mine/*/seal.json", '"sealed"', '"sealed by"'),
+    ],
+)
+def test_a_number_that_nobody_measured(file: str, old: str, new: str, tmp_path: Path) -> None:
+    path = run(tmp_path)
+    (changed,) = (tmp_path / "out").glob(file)
+    assert old in changed.read_text()
+    changed.write_text(changed.read_text().replace(old, new))
+    error = refused(path)
+    assert f"is not as it was written: {changed.relative_to(tmp_path)} " in error.message
+    assert "sft-runner verify out/runs/mine/20260301-120000-ab12" in error.hint
+    one = taken(path, force=True)
+    assert "**damaged**" in one.row.cells["commit"]
+    assert one.row.marked
+
+
+def test_a_seal_that_was_taken_away(tmp_path: Path) -> None:
+    path = run(tmp_path)
+    (path / "seal.json").unlink()
+    assert "is not there, and run.json says that it was" in refused(path).message
+    (path / STATE).write_text(json.dumps(read_json(path / STATE) | {"sealed": False}))
+    row = taken(path).row  # as a run of an earlier version
+    assert row.cells["commit"].endswith(", not sealed")
+    assert not row.marked
+
+
+def test_what_somebody_laid_beside_a_run(tmp_path: Path) -> None:
+    path = run(tmp_path)
+    (path / "notes.txt").write_text("mine")
+    assert not taken(path).row.marked
+
+
+def test_gates_are_judged_by_the_scores(tmp_path: Path) -> None:
+    """Whatever run.json says of them: without a seal it could say anything."""
+    project(tmp_path, gates=BOTH)
+    path = run(tmp_path, gates=[MISSED, GATE])
+    (path / "seal.json").unlink()
+    known = read_json(path / STATE) | {"sealed": False, "gates": [GATE], "fit_to_serve": True}
+    (path / STATE).write_text(json.dumps(known))
+    one = taken(path)
+    assert one.row.cells["gates"].startswith("**failed** 1 of 2")
+    assert header.line(one.record, one.path) is None
+
+
 def test_what_changes_nothing(tmp_path: Path) -> None:
     path = run(tmp_path)
     place = tmp_path / "recipes/mine.yaml"
@@ -269,10 +362,17 @@ HEADER = "# result:   exact match 0 % -> 41.0 % on 4 held-out rows, 9.7 s of tra
         ("# goal: x\r\n#result:\r\na: 1\r\n", "# goal: x\r\n{}\r\na: 1\r\n"),
         ("# goal: x\na: 1\n# result: below\n", "# goal: x\n{}\na: 1\n# result: below\n"),
         ("a: é\n", "{}\na: é\n"),
+        ("\ufeff# goal: x\na: 1\n", "\ufeff# goal: x\n{}\na: 1\n"),
+        ("# goal: x", "# goal: x\n{}\n"),
+        ("# goal: x\n\n# result: not measured yet\n# command: y\n", "# goal: x\n\n{}\n# command: y\n"),
+        ("# goal: x\n\n# about a\na: 1\n", "# goal: x\n{}\n\n# about a\na: 1\n"),
+        ("# result:\n#           not measured yet\n# command: y\n", "{}\n# command: y\n"),
+        ("# result: not measured yet\r\n#   (a: b)\r\n#  goal: x\r\n", "{}\r\n#  goal: x\r\n"),
+        ("# yaml-language-server: $schema=x\n\n# goal: x\n", "# yaml-language-server: $schema=x\n\n# goal: x\n{}\n"),
+        ("# yaml-language-server: $schema=x\na: 1\n", "# yaml-language-server: $schema=x\n{}\na: 1\n"),
     ],
 )
-def test_the_line_in_the_header(before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sft_runner.review.record.measured.cores", lambda: 2)
+def test_the_line_in_the_header(before: str, after: str, tmp_path: Path) -> None:
     one = taken(run(tmp_path))
     line = header.line(one.record, one.path)
     assert line == f"{HEADER}mine.results.md)"

@@ -42,7 +42,7 @@ def _folder(path: Path) -> None:
 
 @pytest.mark.parametrize("words", NASTY, ids=str)
 def test_words_come_back(words: tuple[str, ...], path: Path) -> None:
-    assert write(path, "my own", [row(words)])
+    assert write(path, "my own", [row(words)]).changed
     (found,) = read(path)
     assert found.words == words
     assert found.fingerprint == "00ff00ff00ff00ff"
@@ -86,6 +86,34 @@ def test_a_run_replaces_its_own_row_only(path: Path) -> None:
     ]
 
 
+MARKED = {"commit": "`5eed`, **not what the recipe makes**"}
+OLD, NEW = "2026-03-01 12:00", "2026-03-05 12:00"
+
+
+def test_an_older_run_replaces_no_newer_one(path: Path) -> None:
+    write(path, "my own", [row(date=NEW)])
+    before = path.read_bytes()
+    told = write(path, "my own", [row(date=OLD)])
+    assert path.read_bytes() == before
+    assert [(given.date, newer.date) for given, newer in told.kept] == [(OLD, NEW)]
+    assert (told.changed, told.replaced) == (False, [])
+    told = write(path, "my own", [row(date=OLD)], force=True)
+    assert [found.date for found in read(path)] == [OLD]
+    assert [found.date for found in told.replaced] == [NEW]
+
+
+@pytest.mark.parametrize("date", [OLD, NEW])
+def test_a_marked_row_replaces_no_other(date: str, path: Path) -> None:
+    """Not even a later one with `--force`: it stands beside it, until the recipe is measured again."""
+    write(path, "my own", [row(date="2026-03-03 12:00")])
+    for _ in range(2):
+        write(path, "my own", [row(date=date, **MARKED)], force=True)
+        assert sorted(found.marked for found in read(path)) == [False, True]
+    told = write(path, "my own", [row(date="2026-03-04 12:00")])
+    assert [(found.date, found.marked) for found in read(path)] == [("2026-03-04 12:00", False)]
+    assert len(told.replaced) == 2
+
+
 def test_the_order_of_words_says_nothing(path: Path) -> None:
     write(path, "my own", [row(("a=1", "b=2")), row(("b=2", "a=1"), date="2026-03-02 12:00")])
     assert [found.words for found in read(path)] == [("b=2", "a=1")]
@@ -105,7 +133,7 @@ def test_notes_around_the_table_stay(end: str, start: str, path: Path) -> None:
     before = [f"{start}# Notes", "", "| a | b |", "|---|---|", "| date | words |", "", "see \u2028 below", ""]
     after = ["", "<!-- 数 -->", "| no | row |", ""]
     path.write_bytes(end.join([*before, *table, *after]).encode())
-    assert write(path, "my own", [row(("a=1",))])
+    assert write(path, "my own", [row(("a=1",))]).changed
     lines = path.read_bytes().decode().split(end)
     assert lines[: len(before)] == before
     assert lines[-len(after) :] == after
@@ -125,9 +153,9 @@ def test_a_column_of_ones_own_stays(path: Path) -> None:
 
 
 def test_the_same_is_not_written_again(path: Path) -> None:
-    assert write(path, "my own", [row()])
+    assert write(path, "my own", [row()]).changed
     before = path.stat()
-    assert not write(path, "my own", [row()])
+    assert not write(path, "my own", [row()]).changed
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -135,7 +163,7 @@ def test_nothing_to_read(path: Path) -> None:
     assert read(path) == []
     path.write_text(" \n")
     assert read(path) == []
-    assert write(path, "my own", [row()])
+    assert write(path, "my own", [row()]).changed
     assert path.read_text().startswith("# Results of my own\n\n")
 
 

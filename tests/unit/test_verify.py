@@ -3,21 +3,22 @@
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from light_runs import run
+from light_runs import damaged, files, of, run, stage
 from sft_runner.commands import command
 from sft_runner.config.schema import Model
 from sft_runner.disk import read_json, write_json
 from sft_runner.errors import UnknownName, UserError
 from sft_runner.report.record import find
 from sft_runner.review.verify import Verified, verify
-from sft_runner.review.verify.finding import DAMAGE, UNCHECKED, Part
+from sft_runner.review.verify.finding import CHANGED, DAMAGE, UNCHECKED, Part
 from sft_runner.review.verify.hashing import Hasher
 from sft_runner.review.verify.outward import _cached
 
@@ -40,27 +41,6 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     copy = Path(shutil.copytree(made, tmp_path / "copy", symlinks=True))
     monkeypatch.chdir(copy)
     return copy
-
-
-def of(project: Path) -> Path:
-    (folder,) = (project / "outputs" / "runs" / "quickstart").iterdir()
-    return folder
-
-
-def stage(project: Path, name: str) -> Path:
-    (folder,) = (path for path in (project / "outputs" / "stages" / name).iterdir() if path.is_dir())
-    return folder
-
-
-def files(project: Path) -> Iterator[Path]:
-    """Every file of the run and its stages, but the locks, which hold nothing."""
-    for folder in (of(project), *sorted((project / "outputs" / "stages").glob("*/*/"))):
-        for place, _, names in os.walk(folder):
-            yield from (Path(place) / name for name in sorted(names) if not name.endswith(".lock"))
-
-
-def damaged(found: Verified) -> set[str]:
-    return {finding.place for finding in found.of(DAMAGE)}
 
 
 def assert_whole(found: Verified) -> None:
@@ -111,14 +91,91 @@ def test_a_file_that_is_shorter_longer_or_gone_is_found(project: Path, everywher
 
 def test_a_file_that_was_added_is_found(project: Path) -> None:
     for folder in (of(project), *(stage(project, name) for name in ("prepare", "train", "serve"))):
-        for name in ("übrig.bin", "deep/er/.hidden", "manifest.json.bak"):
+        for name in (
+            "übrig.bin",
+            "deep/er/.hidden",
+            "manifest.json.bak",
+            ".train.arrow.123.tmp",
+            "deep/.run.json.1.tmp",
+        ):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
             assert damaged(verify(of(project))) == {str(path.relative_to(project))}
             path.unlink()
+            shutil.rmtree(folder / "deep", ignore_errors=True)
+        for make in (Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/"), lambda path: path.symlink_to("nowhere")):
+            make(folder / "added")
+            assert damaged(verify(of(project))) == {str((folder / "added").relative_to(project))}
+            (folder / "added").rmdir() if make == Path.mkdir else (folder / "added").unlink()
     (of(project) / ".run.json.12345.tmp").write_text("half of what a killed comm")
     assert_whole(verify(of(project)))
+
+
+def test_a_link_to_an_equal_file_is_found(project: Path) -> None:
+    """What lies behind it may change at any time."""
+    weights, adapter = stage(project, "merge") / "model/model.safetensors", stage(project, "train") / "adapter"
+    weights.rename(project / "equal")
+    weights.symlink_to(project / "equal")
+    (finding,) = verify(of(project)).of(DAMAGE)
+    assert (finding.place, finding.what) == (str(weights.relative_to(project)), "cannot be read: it is a link")
+    weights.unlink()
+    (project / "equal").rename(weights)
+    adapter.rename(project / "equal")
+    adapter.symlink_to(project / "equal")
+    assert str(adapter.relative_to(project)) in damaged(verify(of(project)))
+
+
+@pytest.mark.parametrize("everywhere", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_no_damaged_record_stops_it(project: Path, everywhere: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that still parse, of wrong types, too deep, or a pipe: damage, and never a traceback."""
+    draw = random.Random(1)
+    names = [of(project) / name for name in ("run.json", "plan.json", "config.yaml", "seal.json")]
+    names += [stage(project, "prepare") / name for name in ("manifest.json", "stage.json", "seal.json")]
+    (project / "tägliche daten.jsonl").unlink()  # it is another part, and has its own tests
+    for path in names:
+        content = path.read_bytes()
+        texts = [
+            b"[" * 100_000,
+            b"[1]",
+            b"5",
+            b'{"files": {"a\\u0000b": 1}}',
+            b"\xff",
+            content.replace(b": {", b": [", 1),
+        ]
+        for place in draw.sample(range(len(content)), 200 if everywhere else 2):
+            changed = bytearray(content)
+            changed[place] ^= 1 << draw.randrange(8)
+            texts.append(bytes(changed))
+        for text in (text for text in texts if text != content):
+            path.write_bytes(text)
+            found = verify(of(project))
+            assert str(path.relative_to(project)) in damaged(found), (path, text[:80])
+            assert not any("could not be checked" in finding.what for finding in found.of(DAMAGE)), (path, text[:80])
+        path.unlink()
+        os.mkfifo(path)
+        assert command("verify")([str(of(project)), "--json"]) == 1
+        places = [finding["place"] for finding in json.loads(capsys.readouterr().out)["damaged"]]
+        assert str(path.relative_to(project)) in places
+        path.unlink()
+        path.write_bytes(content)
+
+
+def test_what_nobody_thought_of_ends_no_other_part(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: Any) -> None:
+        raise KeyError("unheard of")
+
+    said = "sft_runner.review.verify.stage._said"
+    monkeypatch.setattr(said, lambda asked, *_: wrong() if asked.name == "train" else None)
+    monkeypatch.setattr("sft_runner.review.verify.outward.sets.as_data", wrong)
+    found = verify(of(project))
+    assert [(one.place, one.what) for one in found.of(DAMAGE)] == [
+        ("train", "could not be checked: KeyError: 'unheard of'")
+    ]
+    assert [(one.place, one.what) for one in found.of(UNCHECKED)] == [
+        ("sets", "could not be looked at: KeyError: 'unheard of'")
+    ]
+    assert "run" in [part.name for part in found.parts if part.state == "whole"]
 
 
 def test_swapped_files_are_found(project: Path) -> None:
@@ -197,9 +254,14 @@ def test_it_says_what_to_do(project: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_nothing_is_found_after_the_outputs_moved(project: Path) -> None:
-    (project / "outputs").rename(project / "results")
-    (folder,) = (project / "results" / "runs" / "quickstart").iterdir()
+    (project / "outputs").rename(project / "my results")
+    folder = of(project, "my results")
     assert_whole(verify(folder))
+    (folder / "report.md").write_text("other")
+    next((project / "my results" / "stages" / "train").glob("*/training.json")).unlink()
+    train, report = verify(folder).of(DAMAGE)
+    assert "'output_dir=my results' 'force=[train]'" in train.remedy
+    assert "--output-dir 'my results'" in report.remedy
 
 
 def test_the_data_of_today_is_told_apart_from_damage(
@@ -211,6 +273,9 @@ def test_the_data_of_today_is_told_apart_from_damage(
     folder = run(tmp_path, *WORDS[:3], "stage=prepare")
     assert_whole(verify(folder))
     data.write_text(ROWS + ROWS, encoding="utf-8")
+    assert command("verify")(["quickstart", "--strict"]) == 1
+    assert command("verify")(["quickstart"]) == 0
+    capsys.readouterr()
     assert command("verify")(["quickstart"]) == 0
     out = capsys.readouterr().out
     assert "changed since: " in out
@@ -226,6 +291,24 @@ def test_the_data_of_today_is_told_apart_from_damage(
 def test_the_data_is_found_from_another_folder(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert_whole(verify(of(project)))
+
+
+@pytest.mark.parametrize("words", [["data.path=d.jsonl"], ["+data.sources.a.path=d.jsonl"]], ids=["path", "sources"])
+def test_the_data_that_the_run_read_is_looked_at_and_no_namesake(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        (folder / "d.jsonl").write_text(ROWS, encoding="utf-8")
+    run_ = run(here, "data=auto", *words, "data.held_out=1", "stage=prepare", f"output_dir={tmp_path / 'out'}")
+    monkeypatch.chdir(there)
+    (there / "d.jsonl").write_text("other")
+    assert_whole(verify(run_))
+    (there / "d.jsonl").write_text(ROWS, encoding="utf-8")
+    (here / "d.jsonl").write_text(ROWS + ROWS, encoding="utf-8")
+    (finding,) = verify(run_).of(CHANGED)
+    assert finding.expected != finding.found
 
 
 def test_a_file_of_the_hubs_cache_is_held_against_its_name(tmp_path: Path) -> None:

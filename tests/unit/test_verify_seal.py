@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from light_runs import run
+import light_runs
+from light_runs import damaged, of, run, stage
 from sft_runner import disk, seal
 from sft_runner.commands import command
 from sft_runner.disk import read_json, write_json
@@ -38,16 +39,6 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     copy = Path(shutil.copytree(made, tmp_path / "copy", symlinks=True))
     monkeypatch.chdir(copy)
     return copy
-
-
-def of(project: Path) -> Path:
-    """The oldest run."""
-    return min((project / "outputs" / "runs").glob("*/*/"), key=lambda path: path.stat().st_ctime_ns)
-
-
-def stage(project: Path, name: str) -> Path:
-    (folder,) = (path for path in (project / "outputs" / "stages" / name).iterdir() if path.is_dir())
-    return folder
 
 
 def kinds(found: Verified) -> list[str]:
@@ -102,8 +93,8 @@ def test_no_kill_at_the_end_of_a_run_looks_like_damage(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     folder = run(tmp_path, *SHORT, end=False)
     shutil.copytree(folder, tmp_path / "kept", symlinks=True)
-    listed = {name: read_json(stage(tmp_path, name) / "manifest.json")["files"] for name in ("prepare", "train")}
-    stages = {name: (stage(tmp_path, name), listed[name]) for name in listed}
+    places = {name: stage(tmp_path, name) for name in ("prepare", "train")}
+    stages = {name: (place, read_json(place / "manifest.json")) for name, place in places.items()}
 
     def work() -> None:
         state = {**read_json(folder / "run.json"), "state": "completed"}
@@ -178,6 +169,72 @@ def test_a_second_run_from_the_cache_changes_nothing(project: Path) -> None:
     assert "its last 1 bytes were written after its seal" in [finding.what for finding in found.of(UNCHECKED)]
 
 
+def test_a_later_run_vouches_for_no_damage(project: Path) -> None:
+    """It seals what the stages' own seals say, also where it read something else."""
+    places = [stage(project, "train") / name for name in ("manifest.json", "events.jsonl", "stage.log")]
+    for path, old, new in zip(
+        places, (b'"host"', b"running", b"train"), (b'"Host"', b"Running", b"Train"), strict=True
+    ):
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new, 1))
+    (stage(project, "train") / "extra.bin").write_bytes(b"x")
+    first, places = of(project), [*places, stage(project, "train") / "extra.bin"]
+    second = run(project, *SHORT)
+    for folder in (first, second):
+        assert damaged(verify(folder)) == {str(path.relative_to(project)) for path in places}
+    (stage(project, "train") / "seal.json").unlink()
+    places.append(stage(project, "train") / "seal.json")
+    third = run(project, *SHORT)
+    assert damaged(verify(first)) == {str(path.relative_to(project)) for path in places}
+    assert kinds(verify(third)) == sorted([DAMAGE, UNCHECKED]), "that the stage's own seal is gone is said"
+
+
+def test_a_run_knows_the_stage_that_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command makes a stage anew before the run has ended, and with it its seal."""
+    monkeypatch.chdir(tmp_path)
+    link, others = light_runs.runner._link, []
+
+    def meanwhile(plan: Any, step: Any, folder: Any) -> None:
+        link(plan, step, folder)
+        if step.stage == "train" and not others:
+            others.append(folder.path)
+            others.append(run(tmp_path, *SHORT, "force=[train]", "name=other"))
+
+    monkeypatch.setattr(light_runs.runner, "_link", meanwhile)
+    found = verify(run(tmp_path, *SHORT))
+    assert kinds(found) == [NOTE]
+    assert f"but other/{others[1].name}" in found.of(NOTE)[0].what
+    assert kinds(verify(others[1])) == []
+
+
+def test_a_seal_of_a_newer_version_is_no_damage(project: Path) -> None:
+    values = seal.read(of(project))
+    assert values
+    seal._write(of(project), {**values, "version": 2, "files": [{"name": "run.json"}]})
+    found = verify(of(project))
+    assert kinds(found) == [UNCHECKED]
+    assert "written by a newer sft-runner" in found.of(UNCHECKED)[0].what
+    with pytest.raises(MachineError, match="newer"):
+        seal.rewrite(of(project), {"report.md": b"other"})
+
+
+def test_a_manifest_of_another_version_is_no_damage_where_it_is_sealed(project: Path) -> None:
+    place = stage(project, "train")
+    values = read_json(place / "manifest.json")
+    del values["model"]
+    own = seal.read(place)
+    assert own
+    write_json(place / "manifest.json", values)
+    assert damaged(verify(of(project))) == {str((place / "manifest.json").relative_to(project))}
+    content = (place / "manifest.json").read_bytes()
+    seal._write(place, {**own, "files": {**own["files"], "manifest.json": seal.facts_of(content)}})
+    seal.of_run(of(project), {"train": (place, values)})
+    found = verify(of(project))
+    assert kinds(found) == [UNCHECKED]
+    assert "it does not say model" in found.of(UNCHECKED)[0].what
+
+
 def test_a_run_without_a_seal_borrows_what_another_knows_of_a_stage(project: Path) -> None:
     unsealed = run(project, *SHORT, end=False)
     log = stage(project, "train") / "stage.log"
@@ -238,7 +295,11 @@ def test_of_a_run_from_before_there_were_seals_the_outputs_are_checked(project: 
     write_json(of(project) / "run.json", {**read_json(of(project) / "run.json"), "sealed": False})
     found = verify(of(project))
     assert kinds(found) == [UNCHECKED]
-    assert len(found.of(UNCHECKED)) == 2 * 5 + 1, "manifest, request, result, events and log of two stages; the run"
+    prepare, train, own = found.of(UNCHECKED)
+    assert prepare.what == train.what
+    assert prepare.what.endswith("these were: events.jsonl, manifest.json, result.json, stage.json, stage.log")
+    assert "as stages of earlier versions have none" in prepare.what
+    assert own.place == str(of(project).relative_to(project))
     (stage(project, "prepare") / "train.arrow").write_bytes(b"other")
     assert kinds(verify(of(project))) == sorted([DAMAGE, UNCHECKED])
 
@@ -250,11 +311,20 @@ def test_who_holds_a_run_is_waited_for(project: Path, monkeypatch: pytest.Monkey
     assert kinds(verify(of(project))) == []
 
 
-def test_a_seal_that_cannot_be_written_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_seal_that_cannot_be_written_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync = os.fsync
 
-    monkeypatch.setattr(seal, "of_run", full)
+    def full(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        if path.name.startswith(".seal.json") and "runs" in path.parts:
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(disk.os, "fsync", full)
     folder = run(tmp_path, *SHORT)
+    assert capsys.readouterr().err.count("warning: the run has no seal") == 1
+    assert not [path for path in folder.iterdir() if path.name.endswith(".tmp")]
     assert read_json(folder / "run.json")["state"] == "completed"
     assert kinds(verify(folder)) == [UNCHECKED]

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from sft_runner.commands.words import add_output_dir, parser
+from sft_runner.disk import replace
 from sft_runner.errors import MachineError, UserError
-from sft_runner.report import comparison, comparison_page, comparison_text, keep
+from sft_runner.report import comparison, comparison_page, comparison_text
 from sft_runner.report.record import find
 
 
@@ -22,10 +23,12 @@ def main(arguments: list[str]) -> int:
     found = comparison.compare(list({run.folder: run for run in (find(word, folder) for word in words.runs)}.values()))
     if words.html:
         try:
-            keep(Path(words.html).expanduser().absolute(), comparison_page.page(found))
+            page = Path(words.html).expanduser().absolute()
+            page.parent.mkdir(parents=True, exist_ok=True)
+            replace(page, comparison_page.page(found).encode("utf-8", "replace"))
         except (OSError, MachineError) as error:
-            why = error.message if isinstance(error, MachineError) else f"{words.html}: {error.strerror}"
-            raise UserError(f"--html {why}", "name a file in a folder that can be written") from error
+            why = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+            raise UserError(f"--html {words.html}: {why}", "name a file in a folder that can be written") from error
     if words.json:
         print(json.dumps(comparison_text.as_json(found), indent=1, ensure_ascii=False))
     else:

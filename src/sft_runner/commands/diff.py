@@ -1,10 +1,12 @@
 """`sft-runner diff`: what a change does to every recipe."""
 
+import io
 import json
+import os
 import sys
 
 from sft_runner.commands.words import parser
-from sft_runner.errors import UserError
+from sft_runner.errors import MachineError, UserError
 
 
 def main(arguments: list[str]) -> int:
@@ -30,18 +32,30 @@ def main(arguments: list[str]) -> int:
 
     found = changes(sides(references[0] if references else None, words, asked.recipe))
     if asked.json:
-        print(json.dumps(as_json(found), indent=1, ensure_ascii=False))
+        _say(json.dumps(as_json(found), indent=1))
     else:
-        print(markdown(found) if asked.md else text(found))
-    sys.stdout.flush()
-    return 2 if found.changes else 0
+        _say(markdown(found) if asked.md else text(found))
+    return 2 if found.changes or found.unknown else 0
+
+
+def _say(told: str) -> None:
+    """Print it whatever letters stdout takes. Raises `MachineError` where it cannot be written."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(told, flush=True)
+    except BrokenPipeError:
+        raise  # who read it has seen enough
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it flushes at exit
+        raise MachineError(f"stdout: {error.strerror}", "make room where it is written to") from None
 
 
 _HELP = """\
 The old side is the tree at GIT-REF; without one the merge base with the default branch, else HEAD. The new side is the
 working tree, with recipes that are not added yet. A..B compares two commits, A...B what B did since it left A. Each
 recipe is planned with the command in its header (without a preset there: hardware=cpu), and on every preset whose file
-changed. Exit code: 0 nothing changes, 2 something does.
+changed. Exit code: 0 nothing changes, 2 something does, or may do.
 
   sft-runner diff
   sft-runner diff HEAD

@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> int:
     options.add_argument("key", metavar="KEY", help="such as lora.r, lora, hardware, evaluate.gates.loss")
     options.add_argument("words", nargs="*", metavar="WORD", help="a command line: recipe=code hardware=rtx3060")
     options.add_argument("--json", action="store_true", help="for programs")
+    if not any(not word.startswith("-") for word in arguments) and not {"-h", "--help"} & set(arguments):
+        raise UserError("explain wants a KEY", "such as lora.r, lora or hardware; sft-runner keys lists all")
     asked = options.parse_intermixed_args(arguments)
     key: str = asked.key
     known = values.defaults()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sft_runner.errors import UserError
 from sft_runner.importing import recipe, telling
 from sft_runner.importing.programs import PROGRAMS, recognised, translated
 from sft_runner.importing.source import read
+from sft_runner.importing.training import counted
 
 
 def main(arguments: list[str]) -> int:
@@ -35,14 +37,23 @@ def main(arguments: list[str]) -> int:
     else:
         print(telling.report(draft, source.lines, path, target, refused))
         name = recipe.quoted(target.stem)
-        print(f"\nlook first: sft-runner preview {name}   and   python -m sft_runner {name} dry_run=true")
+        left = (
+            f"{counted(len(draft.todo), 'thing')} to do before it can run as there; then look"
+            if draft.todo
+            else "look first"
+        )
+        print(f"\n{left}: sft-runner preview {name}   and   python -m sft_runner {name} dry_run=true")
     if refused:
         print(f"error: {target} is written, and would be refused: {refused}", file=sys.stderr)
     return 2 if refused else 0
 
 
 def _target(output: str | None, path: Path) -> Path:
-    """Where the recipe goes."""
+    """Where the recipe goes. Raises `UserError` where that is no folder of recipes."""
+    if os.path.lexists("recipes") and not Path("recipes").is_dir():
+        raise UserError(
+            "recipes: is no folder, and recipes are found there", "move it away, or mend where it points to"
+        )
     if output is None:
         return Path("recipes", f"{recipe.safe_name(path.stem)}.yaml")
     target = Path(output).expanduser()

@@ -1,12 +1,14 @@
 """`sft-runner lint`: recipes and the files of choices, looked at without running anything."""
 
 import gc
+import json
 import os
 import sys
 from pathlib import Path
 
 from sft_runner.commands.words import parser
 from sft_runner.config.sources import shown
+from sft_runner.errors import UserError
 from sft_runner.review.lint import screen
 from sft_runner.review.lint.finding import ERROR, WARNING
 from sft_runner.review.lint.linting import lint
@@ -29,8 +31,17 @@ def main(arguments: list[str]) -> int:
     gc.disable()  # looking for garbage takes a sixth of the time, and there is little of it
     try:
         report = lint([Path(name) for name in words.files])
+    except UserError as error:
+        if not words.json:
+            raise
+        print(json.dumps({"error": error.message, "hint": error.hint}, ensure_ascii=False))
+        return 2
     finally:
         gc.enable()
+    elsewhere = not report.own and not report.skipped and not (words.files and report.files)
+    if elsewhere:
+        here = f"{Path.cwd()} has no recipes and no conf of its own"
+        print(f"warning: {here}: only shipped files were looked at", file=sys.stderr)
     for path in report.skipped:
         print(f"warning: {shown(path)} is no recipe and no file of conf/, and is left out", file=sys.stderr)
     if words.json:
@@ -39,7 +50,7 @@ def main(arguments: list[str]) -> int:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         lines = screen.github(report) if words.github else screen.text(report, colour)
         print("\n".join(lines))
-    return 2 if report.count(ERROR) or (words.strict and report.count(WARNING)) else 0
+    return 2 if report.count(ERROR) or (words.strict and (report.count(WARNING) or elsewhere)) else 0
 
 
 _HELP = """\

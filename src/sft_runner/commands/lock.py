@@ -10,7 +10,7 @@ from sft_runner.commands.words import parser
 from sft_runner.config import sources
 from sft_runner.errors import SftError, UnknownName, UserError
 from sft_runner.review.annotation import annotation
-from sft_runner.review.lock import checking, making, renewing
+from sft_runner.review.lock import checking, file, making, renewing
 from sft_runner.review.lock.checking import LIBRARIES, Finding
 
 EXAMPLES = """\
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--fresh", action="store_true", help="forget the words that an entry was made with")
     options.add_argument("--check", action="store_true", help="write nothing, tell what drifted; exit code 2 for that")
     options.add_argument("--ignore", action="append", default=[], choices=[LIBRARIES], help="what --check passes over")
-    options.add_argument("--strict", action="store_true", help="--check fails for what is not on this machine too")
+    options.add_argument("--strict", action="store_true", help="--check counts rows, and fails for what is not here")
     options.add_argument("--json", action="store_true", help="what --check says, for programs")
     options.add_argument("--github", action="store_true", help="what --check says, as annotations of a pull request")
     given = options.parse_intermixed_args(arguments)
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(
             f"{' '.join(words) or '--fresh'} is for recipes that are named", "sft-runner lock NAME KEY=VALUE"
         )
-    return _lock(names or [name for name in checking.own() if name in sources.recipes()], presets, words, given.fresh)
+    return _lock(names or [name for name in checking.own() if file.is_own(name)], presets, words, given.fresh)
 
 
 def _parted(given: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -100,8 +100,8 @@ def _lock(names: Sequence[str], presets: Sequence[str], words: Sequence[str], fr
 
 def _check(names: Sequence[str], presets: Sequence[str], given: argparse.Namespace) -> int:
     if not names:
-        raise UserError("no recipe in ./recipes has a lock", "make one: sft-runner lock NAME")
-    findings = list(checking.check(names, presets, given.ignore))
+        print("no recipe in ./recipes has a lock: nothing to check", file=sys.stderr)
+    findings = checking.check(names, presets, given.ignore, given.strict)
     failed = [one for one in findings if given.strict or not one.unchecked]
     if given.json:
         print(json.dumps([_plain(one) for one in findings], indent=1, ensure_ascii=False))
@@ -110,7 +110,7 @@ def _check(names: Sequence[str], presets: Sequence[str], given: argparse.Namespa
             kind = "error" if one in failed else "notice"
             text = f"{one.preset}: {one.text}" if one.preset else one.text
             print(annotation(kind, one.file, one.line, f"sft-runner lock: {one.part}", text))
-    else:
+    elif names:
         for one in findings:
             print(f"{'' if one in failed else 'note: '}{one}")
         locks = "1 lock" if len(names) == 1 else f"{len(names)} locks"

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from sft_runner.commands.words import parser
-from sft_runner.config.json_schema import RECIPE, schema
-from sft_runner.disk import explained
+from sft_runner.config.json_schema import RECIPE, is_ours, schema
+from sft_runner.disk import replace
 from sft_runner.errors import MachineError, UserError
-from sft_runner.report import keep
+from sft_runner.seal import content_of
 
 
 def main(arguments: list[str]) -> int:
@@ -21,14 +21,27 @@ def main(arguments: list[str]) -> int:
         print(text, end="")
         return 0
     path = Path(words.write).expanduser().absolute()
+    _may_be_written(path, words.write)
     try:
-        with explained(path):
-            keep(path, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, text.encode())
     except (OSError, MachineError) as error:
         why = error.message if isinstance(error, MachineError) else f"{words.write}: {error.strerror}"
         raise UserError(f"--write {why}", "name a file in a folder that can be written") from error
     print(words.write)
     return 0
+
+
+def _may_be_written(path: Path, written: str) -> None:
+    """A schema, and nothing else of the user's. Raises `UserError`."""
+    hint = "name another file, such as recipes/recipe.schema.json"
+    if path.suffix != ".json":
+        raise UserError(f"--write {written}: a schema is a .json file", hint)
+    try:
+        if path.exists() and not is_ours(content_of(path)):
+            raise UserError(f"--write {written}: it is there, and is no schema of sft_runner", hint)
+    except OSError as error:
+        raise UserError(f"--write {written}: {error.strerror}", hint) from error
 
 
 _HELP = """\

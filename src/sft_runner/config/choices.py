@@ -1,31 +1,37 @@
 """The files of a config group as plain values, for what looks at many choices at once without composing each."""
 
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+from functools import cache, lru_cache
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner.config.schema import Config, Hardware, Model
-from sft_runner.config.sources import folders, read
+from sft_runner.config.sources import ConfigFile, folders, read
 
 _KINDS: dict[str, type[Any]] = {"hardware": Hardware, "model": Model}
 """What the values of a group are; those of any other group lie anywhere in a `Config`."""
 
 
-@cache
 def choices(group: str) -> dict[str, dict[str, Any]]:
     """Name -> values of every file of a group, with those of the files that it extends; of two with one name the
-    user's own is taken.
+    user's own is taken. Not to be changed.
 
     A file that Hydra could not compose by itself is left out: only a run that asks for it needs to know why.
     """
-    files: dict[str, Path] = {}
+    files: dict[str, ConfigFile] = {}
     for folder in folders("conf"):
         for path in sorted((folder / group).glob("*.yaml")):
-            files.setdefault(path.stem, path)
+            if path.stem not in files:
+                files[path.stem] = read(path)
+    return _choices(group, tuple(files.items()))
+
+
+@lru_cache(maxsize=64)
+def _choices(group: str, known: tuple[tuple[str, ConfigFile], ...]) -> dict[str, dict[str, Any]]:
+    """The same of these files; one that was read again is another one."""
+    files = dict(known)
     found = {name: _values(name, files, ()) for name in files}
     return {name: built for name, values in found.items() if values is not None and (built := _built(group, values))}
 
@@ -49,14 +55,14 @@ def same_keys(whole: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _values(name: str, files: Mapping[str, Path], below: tuple[str, ...]) -> dict[str, Any] | None:
+def _values(name: str, files: Mapping[str, ConfigFile], below: tuple[str, ...]) -> dict[str, Any] | None:
     """What a file says, laid over the files of its group that its `defaults` name; None where it says more than that.
 
     `below` are the files that extend this one.
     """
     if name not in files or name in below:
         return None
-    said = read(files[name]).values
+    said = files[name].values
     if said is None:
         return None
     parents = said.get("defaults") or []

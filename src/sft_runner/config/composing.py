@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -18,7 +20,20 @@ from sft_runner.config.mistakes import in_overrides
 from sft_runner.config.rules import plain, settle
 from sft_runner.config.run import Run
 from sft_runner.config.schema import Config
-from sft_runner.config.sources import ConfigFile, choice, forget, group_of, groups, register, shown, warn_of_broken
+from sft_runner.config.sources import (
+    LOCAL,
+    ConfigFile,
+    choice,
+    forget,
+    group_of,
+    is_group,
+    left_out,
+    options,
+    read,
+    register,
+    shown,
+    warn_of_broken,
+)
 from sft_runner.errors import UnknownName, UserError, raise_all
 
 
@@ -60,7 +75,10 @@ def asked(overrides: Sequence[str]) -> tuple[Config, dict[str, Any]]:
     """What Hydra composes of words that were checked, its open values still open, and the choices. Raises
     `UserError`."""
     forget()  # Hydra's store may hold the recipes of an earlier moment
-    composed, choices = _composed(overrides)
+    main = choice("", "sft")
+    without = left_out() and main and LOCAL in _choices(main) and options(LOCAL)
+    local = [f"~{LOCAL}@_global_"] if without else []
+    composed, choices = _composed([*overrides, *local])
     return plain(composed), choices
 
 
@@ -70,7 +88,7 @@ def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
     with initialize(version_base="1.3", config_path=None):
         try:
             composed = compose("sft", overrides=list(overrides), return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises these too
+        except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError) as error:
             raise explain(error) from None
     choices: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
     HydraConfig.instance().set_config(composed)
@@ -99,23 +117,18 @@ def raise_mistakes(overrides: Sequence[str], sweep: bool = False) -> None:
     raise_all(errors)
 
 
-_sound: dict[tuple[str, int], ConfigFile] = {}
-"""Files without a mistake by group and identity: a file is parsed once and looked at once, however many recipes are
-made of it. What is wrong with one may be mended elsewhere, so mistakes are not remembered."""
-
-
 def in_file(group: str, file: ConfigFile) -> list[UserError]:
-    """All mistakes of a file."""
-    if (group, id(file)) in _sound:
-        return []
-    errors = in_recipe(file) if group == "recipe" else in_choice_file(group, file)
-    if not errors:
-        _sound[group, id(file)] = file  # held, so that no other file gets its identity
-    return errors
+    """All mistakes of a file; `conf/sft.yaml` is of no group."""
+    return in_recipe(file) if group == "recipe" else in_choice_file(group, file)
 
 
 def explain(error: Exception) -> UserError:
     """What Hydra or OmegaConf could not compose, in the user's words."""
+    if isinstance(error, RecursionError):
+        return UserError("files of conf/ or recipes/ extend each other in a circle", "look at their defaults")
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        file = read(Path(error.problem_mark.name))
+        return file.error or UserError(f"{shown(file.path)}: {error}", "it is not valid YAML")
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return UnknownName(group or "config", name, list(error.options or ()))
@@ -135,15 +148,18 @@ def _without_hydra(composed: DictConfig) -> DictConfig:
 def _files(overrides: Sequence[str]) -> Iterator[tuple[str, ConfigFile]]:
     """The recipes and the files of choices behind a command line, those that they extend too, each with its group."""
     said = [text.lstrip("+~").partition("=") for text in overrides]
-    known = groups()
-    named = {group: _names(names) for group, _, names in said if group in known}
-    chosen = _choices(choice("", "sft"))
+    groups = [(LOCAL if key.startswith(f"{LOCAL}@") else key, names) for key, _, names in said]
+    named = {group: _names(names) for group, names in groups if group == LOCAL or is_group(group)}
+    main = choice("", "sft")
+    if main:
+        yield "", main
+    chosen = _choices(main)
     for recipe in reversed(_extended("recipe", named.pop("recipe", []))):
         yield "recipe", recipe
         chosen |= _choices(recipe)
     for group, names in (chosen | named).items():
         for file in _extended(group, names):
-            yield "" if group == "local" else group, file  # this machine's own settings are of any part
+            yield group, file
 
 
 def _names(value: str) -> list[str]:

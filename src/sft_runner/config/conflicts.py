@@ -77,7 +77,7 @@ def between_values(config: Config) -> Iterator[UserError]:
 def nothing_to_learn(config: Config) -> Iterator[UserError]:
     """That no data is named; planning tells it, beside a model that does not fit."""
     if not config.data.path and not config.data.sources:
-        hint = "give a file with data.path=FILE, or begin with recipe=quickstart, which needs none"
+        hint = "give a file with data.path=FILE; to try it: data.path=embedded:qa model=tiny, or recipe=quickstart"
         yield UserError("data.path is not set: there is nothing to learn from", hint)
 
 

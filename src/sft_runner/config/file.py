@@ -1,25 +1,29 @@
 """A recipe, or the file of a choice in `conf/`, as it lies on disk: its values and the line of each key."""
 
+import codecs
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf._utils import get_yaml_loader
 
+from sft_runner.config import nodes
 from sft_runner.errors import UserError
 
 FILES = 2000
 """Files whose parse is remembered, by their bytes."""
-_MERGE = "tag:yaml.org,2002:merge"
+_PROGRAM = re.compile(r"(?:^|[/\\])sft[-_]runner(?:\.exe)?$")
+"""What a command of the pipeline begins with: `python -m sft_runner`, or `sft-runner`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a file that was read again is another one
 class ConfigFile:
     """A recipe, or the file of a choice in `conf/`."""
 
@@ -31,16 +35,19 @@ class ConfigFile:
     """What is wrong with it."""
     text: str = ""
     """Its text when `values` was read; empty where it is broken."""
-    root: yaml.MappingNode | None = field(default=None, repr=False, compare=False)
+    root: yaml.MappingNode | None = field(default=None, repr=False)
     """Its YAML with the marks; None where it is broken or empty."""
-    repeated: list[tuple[tuple[str, ...], int]] = field(default_factory=list, compare=False)
+    repeated: list[tuple[tuple[str, ...], int]] = field(default_factory=list)
     """Keys that stand more than once in one mapping: path and line of each one after the first. YAML takes the last."""
 
     @property
     def header(self) -> dict[str, str]:
         """The comment at its top: `# goal: ...` and so on."""
-        lines = (line.partition(":") for line in self.comment.splitlines())
-        return {key.strip(): value.strip() for key, _, value in lines if value}
+        found: dict[str, str] = {}
+        for key, _, value in (line.partition(":") for line in _joined(_first_block(self._written))):
+            if value:
+                found.setdefault(key.strip(), value.strip())
+        return found
 
     @cached_property
     def comment(self) -> str:
@@ -49,12 +56,19 @@ class ConfigFile:
 
     @property
     def words(self) -> list[str]:
-        """The words of the command in the header, such as `recipe=code` and `hardware=rtx3060`; empty without one."""
+        """The words of the command in the header, such as `recipe=code` and `hardware=rtx3060`; empty without one, or
+        where another program runs."""
         try:
             said = shlex.split(self.header.get("command", ""), comments=True)
         except ValueError:  # an open quote
             return []
-        return [word for word in said[1:] if "=" in word or word[:1] in ("~", "+")]
+        began = next((number for number, word in enumerate(said) if _PROGRAM.search(word)), None)
+        if began is None:
+            return []
+        behind = list(takewhile(lambda word: word not in ("&&", "||", ";", "|", "&"), said[began + 1 :]))
+        if any(word[:1] not in ("-", "+", "~") and "=" not in word for word in behind[:1]):
+            return []  # `sft-runner lock recipe=code` runs no pipeline
+        return [word for word in behind if "=" in word or word[:1] in ("~", "+")]
 
     def package(self, group: str) -> str:
         """The part of the configuration that its keys belong to; empty for the whole (`# @package _global_`)."""
@@ -79,12 +93,18 @@ class ConfigFile:
 
     @cached_property
     def _written(self) -> str:
-        return self.text or self.path.read_text(encoding="utf-8-sig", errors="replace")
+        try:
+            return self.text or self.path.read_text(encoding="utf-8-sig", errors="replace")
+        except OSError:  # `error` tells of it
+            return ""
 
 
 def read(path: Path) -> ConfigFile:
-    """The file as it is; what is wrong with its YAML is in `error`. Raises `OSError`."""
-    return _parsed(path, path.read_bytes(), os.getcwd())
+    """The file as it is; that it cannot be read, or what is wrong with its YAML, is in `error`."""
+    try:
+        return _parsed(path, path.read_bytes(), os.getcwd())
+    except OSError as error:  # a folder, a link to nowhere, no permission
+        return _broken(path, f": cannot be read: {error.strerror}", "call it otherwise, or make it readable")
 
 
 def shown(path: Path) -> str:
@@ -106,16 +126,19 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 @lru_cache(maxsize=FILES)
 def _parsed(path: Path, written: bytes, folder: str) -> ConfigFile:
     """The file with these bytes; messages show its path from `folder`, the working directory."""
-    repeated: list[tuple[tuple[str, ...], int]] = []
+    recipe = path.parent.name == "recipes"
+    again: list[tuple[tuple[str, ...], int]] = []
     try:
         text = written.decode("utf-8-sig")  # line ends as they are
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
-            repeated = list(_repeated(root, (), set(), ()))
+            again = nodes.repeated(root)
             values = None if root is None else loader.construct_document(root)
         finally:
             loader.dispose()
+    except nodes.Refused as error:
+        return _broken(path, f", line {error.line}: {error}", error.hint)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         hint = "check the indentation, the colons and the quotes there"
@@ -126,17 +149,41 @@ def _parsed(path: Path, written: bytes, folder: str) -> ConfigFile:
         return _broken(path, f": not valid YAML: {error}", "write it in quotes")
     except RecursionError:
         return _broken(path, ": its values are nested too deep, or hold themselves", "write them flat")
-    recipe = path.parent.name == "recipes"
     if values is None and not recipe:
         values = {}
     if not isinstance(values, dict):
         what, example = ("a recipe", "recipes/quickstart.yaml") if recipe else ("this file", "conf/hardware/cpu.yaml")
         return _broken(path, f": {what} is a mapping of keys to values", f"see {example}")
-    return ConfigFile(path, values, None, text, root, repeated)
+    if recipe:
+        nodes.keep_texts(root, values)
+    elif written.startswith(codecs.BOM_UTF8) and b"@package" in written:
+        hint = "save it as UTF-8 without a byte order mark, behind which Hydra does not see the '# @package'"
+        return _broken(path, ", line 1: it begins with a byte order mark", hint)
+    return ConfigFile(path, values, None, text, root, again)
 
 
 def _broken(path: Path, what: str, hint: str) -> ConfigFile:
     return ConfigFile(path, None, UserError(f"{shown(path)}{what}", hint))
+
+
+def _first_block(text: str) -> list[str]:
+    """The comment before the first line of YAML, without its `#`; empty lines between do not end it."""
+    lines = takewhile(lambda line: not line.strip() or line[:1] == "#", text.splitlines())
+    return [line[1:].strip() for line in lines if line.strip()]
+
+
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """Lines with those that go on behind a backslash."""
+    whole = ""
+    for line in lines:
+        whole += line
+        if whole.endswith("\\"):
+            whole = whole[:-1]
+            continue
+        yield whole
+        whole = ""
+    if whole:
+        yield whole
 
 
 def _below(node: yaml.Node | None, key: str, first: bool) -> tuple[int, yaml.Node] | None:
@@ -149,28 +196,3 @@ def _below(node: yaml.Node | None, key: str, first: bool) -> tuple[int, yaml.Nod
         if name.value == key and not (first and found):
             found = name.start_mark.line + 1, value
     return found
-
-
-def _repeated(
-    node: yaml.Node | None, path: tuple[str, ...], seen: set[int], above: tuple[int, ...]
-) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The keys that stand in one mapping again; an anchor is looked at once. Raises `RecursionError` for a value that
-    holds itself. `seen` and `above` are ids of nodes."""
-    if id(node) in above:
-        raise RecursionError
-    if node is None or isinstance(node, yaml.ScalarNode) or id(node) in seen:
-        return
-    seen.add(id(node))
-    above = (*above, id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for number, entry in enumerate(node.value):
-            yield from _repeated(entry, (*path, str(number)), seen, above)
-        return
-    known: set[tuple[str, str]] = set()
-    for name, value in node.value:
-        here = (*path, str(name.value))
-        if isinstance(name, yaml.ScalarNode) and name.tag != _MERGE:
-            if (name.tag, name.value) in known:
-                yield here, name.start_mark.line + 1
-            known.add((name.tag, name.value))
-        yield from _repeated(value, here, seen, above)

@@ -1,12 +1,25 @@
 """What is wrong with a recipe or with a file of the user's own `conf/`, each mistake with the file and the line."""
 
+import re
 from collections.abc import Iterator, Set
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
+from sft_runner.config.file import FILES
 from sft_runner.config.mistakes import in_choice, in_value
 from sft_runner.config.schema import Config
-from sft_runner.config.sources import ConfigFile, choice, group_of, groups, shown
+from sft_runner.config.sources import (
+    LOCAL,
+    ConfigFile,
+    choice,
+    group_of,
+    groups,
+    is_choice,
+    is_group,
+    options,
+    shown,
+)
 from sft_runner.config.values import defaults, takes
 from sft_runner.errors import UnknownName, UserError
 
@@ -15,32 +28,18 @@ def in_recipe(recipe: ConfigFile) -> list[UserError]:
     """All mistakes of a recipe."""
     if recipe.error or recipe.values is None:
         return [recipe.error] if recipe.error else []
-    errors = [*_repeated(recipe), *_in_defaults(recipe)]
-    for path, value in _settings(recipe.values, ()):
-        if path[0] == "hardware":
-            key, where = ".".join(path), _where(recipe, path)
-            hint = "give it on the command line, or choose another hardware preset"
-            errors.append(
-                UserError(f"{where}: {key} does not belong into a recipe: it says how to fit a machine", hint)
-            )
-        else:
-            errors += _in_setting(recipe, path, value, 0)
-    return errors
+    return [*_repeated(recipe), *_in_defaults("recipe", recipe), *_in_settings("recipe", "", recipe)]
 
 
 def in_choice_file(group: str, file: ConfigFile) -> list[UserError]:
-    """All mistakes of the file behind a choice, such as `conf/hardware/mybox.yaml`."""
+    """All mistakes of the file behind a choice, such as `conf/hardware/mybox.yaml`; `conf/sft.yaml` is of no group."""
     if file.error or file.values is None:
         return [file.error] if file.error else []
-    package = file.package(group)
+    package = "" if group in ("", LOCAL) else file.package(group)
     if package and package.split(".")[0] not in {item.name for item in fields(Config)}:
         hint = f"write '# @package _global_' into its first line: a {group} sets keys of the whole configuration"
         return [UserError(f"{shown(file.path)}, line 1: there is no part '{package}' that its keys belong to", hint)]
-    errors = [*_repeated(file), *_in_defaults(file)]
-    above = tuple(package.split(".")) if package else ()
-    for path, value in _settings(file.values, above):
-        errors += _in_setting(file, path, value, len(above))
-    return errors
+    return [*_repeated(file), *_in_defaults(group, file), *_in_settings(group, package, file)]
 
 
 def line_of(recipe: str, path: tuple[str, ...], value: Any) -> str:
@@ -72,6 +71,23 @@ def _at(values: Any, path: tuple[str, ...]) -> Any:
 _MISSING = object()
 
 
+@lru_cache(maxsize=FILES)
+def _in_settings(group: str, package: str, file: ConfigFile) -> tuple[UserError, ...]:
+    """Mistakes of keys and values, which depend on nothing but the file: it is parsed once and looked at once, however
+    many recipes are made of it."""
+    errors: list[UserError] = []
+    above = tuple(package.split(".")) if package else ()
+    for path, value in _settings(file.values or {}, above):
+        if group == "recipe" and path[0] == "hardware":
+            key, where = ".".join(path), _where(file, path)
+            hint = "give it on the command line, or choose another hardware preset"
+            text = f"{where}: {key} does not belong into a recipe: it says how to fit a machine"
+            errors.append(UserError(text, hint))
+        elif group or path[0] != "hydra":
+            errors += _in_setting(file, path, value, len(above))
+    return tuple(errors)
+
+
 def _in_setting(file: ConfigFile, path: tuple[str, ...], value: Any, above: int) -> Iterator[UserError]:
     """Mistakes of a value; the first `above` names of its path are the file's package."""
     key = ".".join(path)
@@ -95,20 +111,26 @@ def _repeated(file: ConfigFile) -> Iterator[UserError]:
         yield UserError(f"{where}key '{'.'.join(path)}' is repeated: {first}", "keep one of them")
 
 
-def _in_defaults(file: ConfigFile) -> Iterator[UserError]:
-    """Mistakes in the `defaults:` of a file."""
+def _in_defaults(group: str, file: ConfigFile) -> Iterator[UserError]:
+    """Mistakes in the `defaults:` of a file, which depend on the files that are there."""
     entries = (file.values or {}).get("defaults") or []
     if not isinstance(entries, list):
         yield UserError(f"{_where(file, ('defaults',))}: defaults is a list", "begin each of its lines with '- '")
         return
-    for entry in entries:
+    for number, entry in enumerate(entries):
+        where = f"{_where(file, ('defaults', str(number)))}: "
+        plain = isinstance(entry, str) and re.fullmatch(r"[^/@$\s]+", entry) and not entry.endswith(".yaml")
+        if group and plain and entry != "_self_" and not is_choice(group, entry):
+            yield UnknownName(group, entry, options(group), where)
         for key, named in entry.items() if isinstance(entry, dict) else ():
-            group = group_of(str(key))
-            where = f"{_where(file, ('defaults',))}: "
-            if group in groups():
-                yield from in_choice(group, named, where)
-            elif not group.startswith("hydra"):
-                yield UnknownName("group", group, groups(), where)
+            other = group_of(str(key))
+            if group and other == "recipe" and "override" not in str(key).split():
+                hint = f"write '- {named}' in a recipe, which extends the other one"
+                yield UserError(f"{where}'{key}' is no choice that a file can make", hint)
+            elif is_group(other):
+                yield from in_choice(other, named, where)
+            elif other != LOCAL and other.split("/")[0] != "hydra":
+                yield UnknownName("group", other, groups(), where)
 
 
 def _settings(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

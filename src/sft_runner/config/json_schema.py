@@ -4,18 +4,20 @@ Draft 7, which editors' YAML servers read. It takes whatever the pipeline takes:
 YAML 1.1), `${...}` for any value, null where a setting may be open. It cannot know what values mean beside each other.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from sft_runner.config.gate_conflicts import NEVER_LEARNED
 from sft_runner.config.glossary import texts
 from sft_runner.config.schema import EXPORTS, Config
 from sft_runner.config.schema_data import FORMATS
 from sft_runner.config.sources import groups, options
 from sft_runner.data.sources.source import KINDS
 from sft_runner.errors import UnknownName
-from sft_runner.evaluation import names
+from sft_runner.evaluation import gates, names
 from sft_runner.stages import STAGES
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -24,6 +26,8 @@ INTERPOLATION = r"\$\{"
 WHOLE = r"^\s*[+-]?[0-9][0-9_]*\s*$"
 NUMBER = r"^\s*[+-]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?\s*$"
 """Text that the pipeline reads as a number."""
+LARGEST = 1e300
+"""No setting comes near it, and infinity is beyond."""
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0")
 _CLOSED = {"stage.until": tuple(STAGES), "force": tuple(STAGES), "export": EXPORTS}
 """Settings that take the names of things of this program, and no others."""
@@ -41,14 +45,33 @@ def schema(group: str = RECIPE) -> Schema:
     known = [RECIPE, *(name for name in groups() if name != RECIPE), "local"]
     if group not in known:
         raise UnknownName("group", group, known)
-    parts = {item.name: item.default_factory for item in fields(Config) if is_dataclass(item.default_factory)}
-    part: Any = parts.get(group, Config)  # other groups, such as method, set keys of the whole configuration
-    found = _part(part, f"{group}." if group in parts else "")
-    if group == RECIPE:
-        del found["properties"]["hardware"]  # a recipe says nothing of the machine
-    found["properties"] = {"defaults": _defaults(), **found["properties"]}
+    parts: dict[str, Any] = {item.name: item.default_factory for item in fields(Config)}
     title = "A recipe of sft_runner" if group == RECIPE else f"A file in conf/{group} of sft_runner"
-    return {"$schema": DRAFT, "title": title, **found, "type": ["object", "null"] if group != RECIPE else "object"}
+    head: Schema = {"$schema": DRAFT, "title": title, "definitions": _definitions()}
+    whole = _file(Config, "")
+    if group == RECIPE:
+        del whole["properties"]["hardware"]  # a recipe says nothing of the machine
+        return head | whole
+    whole["type"] = ["object", "null"]
+    if not is_dataclass(parts.get(group)):  # such as method, which sets keys of the whole configuration
+        return head | whole
+    part = {**_file(parts[group], f"{group}."), "type": ["object", "null"]}
+    return head | {"anyOf": [part, whole]}  # a file under `# @package _global_` is of the whole
+
+
+def is_ours(text: bytes) -> bool:
+    """Whether a file is a schema that was written here."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and str(found.get("title", "")).endswith("of sft_runner")
+
+
+def _file(part: Any, prefix: str) -> Schema:
+    """A part of the configuration, with what a file may extend and choose."""
+    found = _part(part, prefix)
+    return {**found, "properties": {"defaults": _defaults(), **found["properties"]}}
 
 
 def _part(part: type[Any], prefix: str) -> Schema:
@@ -87,11 +110,22 @@ def _number(kind: type[Any], empty: bool, marks: Mapping[str, Any]) -> Schema:
     if kind is bool:
         cases = [form for word in _TRUTHS for form in dict.fromkeys((word, word.title(), word.upper()))]
         return {"type": ["boolean", "integer", "string"], "pattern": f"{INTERPOLATION}|^({'|'.join(cases)})$"}
-    pattern = WHOLE if kind is int else NUMBER
+    pattern = _bounded(WHOLE if kind is int else NUMBER, marks)
     types = ["integer" if kind is int else "number", "string", *(["null"] if empty else [])]
     words = {"at_least": "minimum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
     bounds = {word: marks[mark] for mark, word in words.items() if mark in marks}
+    if kind is float and "below" not in marks:
+        bounds["maximum"] = LARGEST  # `.inf` is no number to train with
     return {"type": types, "pattern": f"{INTERPOLATION}|{pattern}", **bounds}
+
+
+def _bounded(pattern: str, marks: Mapping[str, Any]) -> str:
+    """The same for text of numbers, as far as its digits say it: none below 0, and no 0 where that is too little."""
+    least, above = marks.get("at_least", -1), marks.get("above", -1)
+    if least < 0 and above < 0:
+        return pattern
+    digit = r"(?=[0-9_.]*[1-9])" if least > 0 or above >= 0 else ""
+    return pattern.replace("[+-]?", rf"\+?{digit}", 1)
 
 
 def _words(closed: Iterable[str] | None, suggested: Iterable[str] | None = None, empty: bool = False) -> Schema:
@@ -111,19 +145,22 @@ def _list(items: Schema) -> Schema:
 def _defaults() -> Schema:
     """The list of what a file extends and chooses."""
     chosen: dict[str, Schema] = {}
-    patterns: dict[str, Schema] = {r"^((override|optional)\s+)*/?hydra(/|$)": {}}
     for group in groups():
-        named: Schema = {"anyOf": [{"enum": options(group)}, {"type": ["string", "null"]}]} if group != RECIPE else {}
-        several = {"anyOf": [*named.get("anyOf", [{"type": ["string", "null"]}]), {"type": "array"}]}
-        chosen[f"override /{group}"] = several
-        patterns[rf"^((override|optional)\s+)*/?{group}(@\S*)?$"] = several
-    choice = {"type": "object", "additionalProperties": False, "properties": chosen, "patternProperties": patterns}
+        if group != RECIPE:
+            chosen[f"override /{group}"] = {"anyOf": [{"enum": options(group)}, {"type": ["string", "null", "array"]}]}
+    choice = {
+        "type": "object",
+        "additionalProperties": False,
+        "maxProperties": 1,
+        "properties": chosen,
+        "patternProperties": {r"^override\s+/?hydra(/|$)": {}},
+    }
     words: Schema = {"anyOf": [{"enum": ["_self_"]}, {"type": "string"}]}
     help_ = "What this file extends by name, and what it chooses: `- override /model: qwen3-1.7b`"
     return {"description": help_, "type": "array", "items": {"anyOf": [choice, *words["anyOf"]]}}
 
 
-def _entry() -> Schema:
+def _entry(keys: Iterable[str]) -> Schema:
     """An entry of `data.sources` or `evaluate.sets`."""
     share = {"anyOf": [{"type": ["number", "null"], "minimum": 0}, {"enum": ["all"]}, _INTERPOLATED]}
     whole = {"type": ["integer", "null", "string"], "minimum": 1, "pattern": INTERPOLATION}
@@ -136,20 +173,45 @@ def _entry() -> Schema:
         "weight": {"type": ["number", "null", "string"], "exclusiveMinimum": 0, "pattern": INTERPOLATION},
         "held_out": share,
     }
-    properties = {key: {"description": text, **made[key]} for key, text in KINDS.items()}
-    return {
-        "type": ["object", "string"],
-        "pattern": INTERPOLATION,
-        "required": ["path"],
-        "additionalProperties": False,
-        "properties": properties,
+    properties = {key: {"description": KINDS[key], **made[key]} for key in keys}
+    return _open({"required": ["path"], "additionalProperties": False, "properties": properties})
+
+
+def _limits(*more: str) -> Schema:
+    """The limits of a gate; `more` types may stand in their place."""
+    number = {"type": ["number", "string"], "pattern": f"{INTERPOLATION}|{NUMBER}"}
+    properties = {name: {"description": text, **number} for name, text in gates.LIMITS.items()}
+    properties[gates.SURE] = {
+        "description": "the worse end of the 95 % interval is judged too",
+        **_number(bool, False, {}),
     }
+    return _open({"additionalProperties": False, "properties": properties}, *more)
 
 
+def _gates() -> Schema:
+    """Limits by metric, by group and metric, by benchmark and metric."""
+    benchmarks = _open({"additionalProperties": _GROUP})
+    metrics = {name: _GATE for name in _METRICS if names.exists(name)}
+    return _open({"properties": {**metrics, gates.BENCHMARKS: benchmarks}, "additionalProperties": _GROUP})
+
+
+def _definitions() -> Schema:
+    """What gates have many of. A metric of the user's own has its limits where a group has metrics."""
+    group = _open({"additionalProperties": _limits("number", "boolean")})
+    return {"gate": _limits(), "group": group}
+
+
+def _open(values: Schema, *more: str) -> Schema:
+    """A mapping, or an interpolation in its place."""
+    return {"type": ["object", "string", *more], "pattern": INTERPOLATION, **values}
+
+
+_GATE: Schema = {"$ref": "#/definitions/gate"}
+_GROUP: Schema = {"$ref": "#/definitions/group"}
 _INTERPOLATED: Schema = {"type": "string", "pattern": INTERPOLATION}
 _ENTRIES: dict[str, Schema] = {
-    "data.sources": {"additionalProperties": _entry()},
-    "evaluate.sets": {"additionalProperties": _entry()},
-    "evaluate.gates": {"additionalProperties": {"type": ["object", "string"], "pattern": INTERPOLATION}},
+    "data.sources": {"additionalProperties": _entry(KINDS)},
+    "evaluate.sets": {"additionalProperties": _entry(key for key in KINDS if key not in NEVER_LEARNED)},
+    "evaluate.gates": _gates(),
 }
 """What the values of free names are."""

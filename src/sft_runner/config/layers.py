@@ -13,11 +13,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner.config import composing, rules, values
-from sft_runner.config.defaults import NotPlain
-from sft_runner.config.laying import Laying
+from sft_runner.config.defaults import PRIMARY, NotPlain, parts
+from sft_runner.config.laying import Laying, chosen
 from sft_runner.config.place import COMMAND_LINE, Place, Said, of_schema
 from sft_runner.config.run import Run
 from sft_runner.config.schema import Config, flatten
+from sft_runner.config.sources import choice, folders
 
 __all__ = ["Layers", "Place", "Said", "layers", "settled"]
 
@@ -57,8 +58,10 @@ def layers(words: Sequence[str]) -> Layers:
     words = tuple(words)
     composing.raise_mistakes(words)
     found = _laid(words)
-    if found is None or any(map(_of_hydra, words)):
-        return _by_hydra(words, found)
+    own = _for_hydra()
+    if found is None or any(map(_of_hydra, words)) or own not in _taken:
+        found = _by_hydra(words, found)
+        _taken.add(own)
     return found
 
 
@@ -72,14 +75,14 @@ def _laid(words: tuple[str, ...]) -> Layers | None:
     try:
         laid = Laying([word for word in words if not _of_hydra(word)])
         config = values.config_of(values.resolved(laid.values))
-    except (NotPlain, values.NotTyped, HydraException, OmegaConfBaseException, ValueError, AssertionError):
+    except (*_UNKNOWN, values.NotTyped):
         return None
     composed = laid.composed
     if not config.hardware.name:
         config.hardware.name = str(composed.choices.get("hardware") or "")
     said = {key: tuple(known) for key, known in laid.said.items()}
     files = tuple(part.name for part in composed.parts)
-    return Layers(composed.choices, said, config, words, laid.inside, files, laid.chosen())
+    return Layers(composed.choices, said, config, words, laid.inside, files, chosen(composed))
 
 
 def _by_hydra(words: tuple[str, ...], found: Layers | None) -> Layers:
@@ -98,7 +101,26 @@ def _by_hydra(words: tuple[str, ...], found: Layers | None) -> Layers:
         word = next((word for word in words if word.lstrip("+").partition("=")[0] == key), None)
         own = (Said(value, Place(None, 0, COMMAND_LINE) if word else unknown),)
         said[key] = (Said(usual[key], places[key]), *(own if word or value != usual[key] else ()))
-    return Layers(choices, said, config, words, {})
+    try:
+        composed = parts([word for word in words if not _of_hydra(word)])
+    except _UNKNOWN:
+        return Layers(choices, said, config, words, {})
+    files = tuple(part.name for part in composed.parts)
+    return Layers(choices, said, config, words, {}, files, chosen(composed))
+
+
+_UNKNOWN = (NotPlain, HydraException, OmegaConfBaseException, ValueError, AssertionError, RecursionError)
+"""What is raised where only Hydra knows what becomes of words, or what is wrong with them."""
+_taken = {""}
+"""What users' own `conf/sft.yaml` say where they say something of Hydra, and Hydra took it."""
+
+
+def _for_hydra() -> str:
+    """The text of the user's own `conf/sft.yaml` where it says something of Hydra; empty where it does not."""
+    main = choice("", PRIMARY)
+    if main is None or main.path.parent == folders("conf")[-1] or "hydra" not in main.text:
+        return ""
+    return main.text
 
 
 def _of_hydra(word: str) -> bool:

@@ -12,8 +12,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from sft_runner.config import defaults, values
-from sft_runner.config.choices import lay_over
-from sft_runner.config.defaults import NotPlain, Part
+from sft_runner.config.defaults import NotPlain, Part, Parts
 from sft_runner.config.file import ConfigFile
 from sft_runner.config.place import COMMAND_LINE, Place, Said, of_schema
 from sft_runner.config.sources import group_of
@@ -42,22 +41,10 @@ class Laying:
             several = isinstance(said[0].value, dict | list) and len(words_for_it) > 1
             if several and any(map(values.interpolated, words_for_it)):
                 raise NotPlain  # what OmegaConf lays over another key's list or mapping may change that one too
+        if any(map(values.missing, self.values.values())):
+            raise NotPlain  # Hydra says what is missing
         there = {".".join((key, *path)) for key in self.values for path in _names(self.values[key], ())}
         self.inside = {key: place for key, place in self.inside.items() if key in there}
-
-    def chosen(self) -> dict[str, Place]:
-        """Where the choice of each group is made."""
-        by, found = self.composed.chosen, dict[str, Place]()
-        for part in self.composed.parts:
-            if part.file is None or part.name not in (defaults.PRIMARY, *by.values()):
-                continue
-            for number, entry in enumerate((part.file.values or {}).get("defaults", ())):
-                for key in entry if isinstance(entry, dict) else ():
-                    if by.get(group := group_of(str(key)), defaults.PRIMARY) == part.name:
-                        line = part.file.line(("defaults", str(number)))
-                        found[group] = Place(part.file.path, line, _layer(part, part.file.path))
-        of_words = [group for group, name in by.items() if name is None]
-        return found | dict.fromkeys(of_words, Place(None, 0, COMMAND_LINE))
 
     def _file(self, part: Part, file: ConfigFile) -> None:
         """Lay a file over what is there."""
@@ -74,6 +61,8 @@ class Laying:
     def _say(self, path: tuple[str, ...], value: Any, file: ConfigFile, layer: str, above: int) -> None:
         """Lay one setting over what is there; the first `above` names of its path are the file's package."""
         key = ".".join(path)
+        if value == values.MISSING:
+            return  # whatever another layer says, or the default
         self._lay(key, values.typed(key, value), Place(file.path, file.line(path[above:]), layer))
         for below in _names(value, ()) if values.free(key) else ():
             where = Place(file.path, file.line((*path[above:], *below)), layer)
@@ -88,6 +77,8 @@ class Laying:
             self._delete(key, override.value(), place)
             return
         value = override.value()
+        if values.missing(value):
+            raise NotPlain
         if override.is_add() and not isinstance(value, dict | list) and self._at(key) is not None:
             raise NotPlain  # Hydra says that something is there already
         owner = values.inside(key)
@@ -127,14 +118,14 @@ class Laying:
             raise NotPlain
         del node[last]
         self.values[owner] = whole
-        self.said[owner].append(Said(whole, place))
+        self.said[owner].append(Said(whole, place, key))
         for name in [name for name in self.inside if name == key or name.startswith(f"{key}.")]:
             del self.inside[name]
 
     def _lay(self, key: str, value: Any, place: Place) -> None:
         if isinstance(value, dict):
             whole = copy.deepcopy(self.values[key])
-            lay_over(whole, copy.deepcopy(value))
+            _lay_over(whole, copy.deepcopy(value))
             self.values[key] = whole
         else:
             self.values[key] = value
@@ -149,6 +140,34 @@ class Laying:
         for name in key[len(owner) + 1 :].split("."):
             node = node.get(name) if isinstance(node, dict) else None
         return node
+
+
+def _lay_over(whole: dict[str, Any], other: dict[str, Any]) -> None:
+    """Lay one mapping over another, name by name. Raises `NotPlain` for a list over a mapping or the reverse, which
+    OmegaConf refuses."""
+    for name, value in other.items():
+        known = whole.get(name)
+        if isinstance(known, dict | list) and isinstance(value, dict | list) and type(known) is not type(value):
+            raise NotPlain
+        if isinstance(known, dict) and isinstance(value, dict):
+            _lay_over(known, value)
+        elif value != values.MISSING or name not in whole:
+            whole[name] = value
+
+
+def chosen(composed: Parts) -> dict[str, Place]:
+    """Where the choice of each group is made."""
+    by, found = composed.chosen, dict[str, Place]()
+    for part in composed.parts:
+        if part.file is None or part.name not in (defaults.PRIMARY, *by.values()):
+            continue
+        for number, entry in enumerate((part.file.values or {}).get("defaults", ())):
+            for key in entry if isinstance(entry, dict) else ():
+                if by.get(group := group_of(str(key)), defaults.PRIMARY) == part.name:
+                    line = part.file.line(("defaults", str(number)))
+                    found[group] = Place(part.file.path, line, _layer(part, part.file.path))
+    of_words = [group for group, name in by.items() if name is None]
+    return found | dict.fromkeys(of_words, Place(None, 0, COMMAND_LINE))
 
 
 def _layer(part: Part, path: Path) -> str:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner.config.schema import Config, flatten
-from sft_runner.config.sources import choice, groups, options
+from sft_runner.config.sources import choice, groups, is_choice, is_group, options
 from sft_runner.config.synonyms import meant
 from sft_runner.config.values import free, takes
 from sft_runner.config.words import parsed
@@ -57,13 +57,12 @@ def in_config(config: DictConfig, prefix: str = "") -> Iterator[UserError]:
 
 def in_choice(group: str, value: Any, where: str) -> Iterator[UserError]:
     """Mistakes of `group=value`."""
-    known = options(group)
     if group == "tracking" and isinstance(value, list) and "none" in value and len(value) > 1:
         others = ",".join(str(name) for name in value if name != "none")
         hint = f"use tracking=none, or tracking=[{others}]"
         yield UserError(f"{where}tracking=[{','.join(map(str, value))}]: none goes with no other tracker", hint)
     for name in value if isinstance(value, list) else [value]:
-        if name is None or str(name) in known or "${" in str(name):
+        if name is None or "${" in str(name) or is_choice(group, str(name)):
             continue
         text = str(name)
         if group == "model" and "/" in text:
@@ -75,7 +74,7 @@ def in_choice(group: str, value: Any, where: str) -> Iterator[UserError]:
         elif named := _named_by(group, text):
             yield UserError(f"{where}{group} '{text}' does not exist", f"'{named}' is made for it too")
         else:
-            yield UnknownName(group, text, known, where)
+            yield UnknownName(group, text, options(group), where)
 
 
 def in_value(key: str, value: Any, where: str) -> Iterator[UserError]:
@@ -89,10 +88,13 @@ def in_value(key: str, value: Any, where: str) -> Iterator[UserError]:
     if _open(key) or (isinstance(value, str) and "${" in value):
         return
     settings = _settings()
-    if inside := [name for name in settings if name.startswith(f"{key}.")]:
+    if key not in settings and (inside := [name for name in settings if name.startswith(f"{key}.")]):
         if not isinstance(value, dict):
             hint = f"did you mean {inside[0]}={_typed(value)}?" if len(inside) == 1 else f"known: {', '.join(inside)}"
             yield UserError(f"{where}{key}={_typed(value)}: {key} is a group of settings, it takes no value", hint)
+        return
+    if isinstance(value, list) and isinstance(settings[key][0], list):
+        yield UserError(f"{where}{key}={_typed(value)}: a list or a mapping is no entry of it", _expected(key))
         return
     try:
         OmegaConf.update(_blank(), key, value, merge=True)
@@ -119,7 +121,7 @@ def _in_override(override: Override) -> Iterator[UserError]:
         values = []  # range(), glob(): Hydra resolves them
     if override.is_delete():
         return
-    if key in groups() and not isinstance(given, dict):  # of a mapping, its keys are settings of the part
+    if is_group(key) and not isinstance(given, dict):  # of a mapping, its keys are settings of the part
         for value in values:
             if value is None:
                 yield UserError(f"{key}=null: a choice has a name", f"leave {key} out, or take it out with ~{key}")

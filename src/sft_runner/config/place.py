@@ -45,6 +45,8 @@ class Said:
     """The value; of a setting of free names, such as `evaluate.gates`, what this layer says of it."""
     place: Place
     """Where."""
+    taken: str = ""
+    """The name that `~key` took out of a setting of free names; `value` is then what is left of the setting."""
 
 
 @cache

@@ -5,13 +5,14 @@ After this module nothing knows of Hydra or OmegaConf. What cannot run is in `co
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
+from functools import reduce
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sft_runner.config import conflicts, doubts, gate_conflicts, metric_conflicts
+from sft_runner.config import conflicts, doubts, gate_conflicts, metric_conflicts, values
 from sft_runner.config.mistakes import in_config
 from sft_runner.config.run import Decision, Run
 from sft_runner.config.schema import Config, Hardware, Lora, Model
@@ -42,7 +43,20 @@ def plain(composed: DictConfig) -> Config:
         raise UserError(str(error).splitlines()[0], "see python -m sft_runner --help") from None
     if not isinstance(found, Config):
         raise UserError("conf/sft.yaml: nothing has a type", "its `defaults:` begins with `- schema`")
+    for key in filter(values.free, values.defaults()):
+        *parts, last = key.split(".")
+        part = reduce(getattr, parts, found)
+        setattr(part, last, _without_parts(getattr(part, last)))
     return found
+
+
+def _without_parts(value: Any) -> Any:
+    """A value of free names in which an interpolation, such as `${lora}`, may have put a whole part."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, dict):
+        return {name: _without_parts(entry) for name, entry in value.items()}
+    return [_without_parts(entry) for entry in value] if isinstance(value, list) else value
 
 
 def complete(asked: Config, choices: Mapping[str, Any], overrides: tuple[str, ...] = ()) -> Run:

@@ -50,8 +50,9 @@ class Data:
     told_as: ClassVar[str] = "data.sources"
     """The key under which the user wrote `sources`, for messages."""
     path: str | None = setting(None, counts=False)
-    """A file or a folder (.jsonl .ndjson .json .csv .parquet, also .gz; documents; Python code), `hf://datasets/OWNER/NAME@COMMIT`,
-    `git+https://...@COMMIT#subdirectory=DIR`, or `embedded:dates`. Its bytes count."""
+    """A file or a folder (.jsonl .ndjson .json .csv .parquet, also .gz; documents; Python code),
+    `hf://datasets/OWNER/NAME@COMMIT`, `git+https://...@COMMIT#subdirectory=DIR`, or `embedded:NAME` (dates, or a
+    shipped recipe's name: rows to try it with). Its bytes count."""
     sources: dict[str, Any] = setting({}, neutral={}, counted=without_paths)
     """Several instead of one: `{NAME: {path: ..., weight: 1, cap: 1000, limit: ..., format: ..., held_out: ...}}`."""
     format: str = setting("auto", choices=("auto", *FORMATS))

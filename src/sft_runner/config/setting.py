@@ -24,9 +24,13 @@ def setting(default: Any = MISSING, **marks: Any) -> Any:
 
 def build(kind: type[Any], values: dict[str, Any]) -> Any:
     """The dataclass `kind` from nested plain values, the inverse of `dataclasses.asdict`."""
-    hints = get_type_hints(kind)
-    parts = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
+    parts = parts_of(kind)
     return kind(**{k: build(parts[k], v) if k in parts else v for k, v in values.items()})
+
+
+def parts_of(kind: type[Any]) -> dict[str, type[Any]]:
+    """The fields of a dataclass that are dataclasses themselves, each with its class."""
+    return {name: hint for name, hint in get_type_hints(kind).items() if isinstance(hint, type) and is_dataclass(hint)}
 
 
 def flatten(part: Any, prefix: str = "") -> dict[str, tuple[Any, dict[str, Any]]]:

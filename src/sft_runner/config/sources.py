@@ -6,6 +6,9 @@ and so that a broken one stops only the run that asks for it.
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,19 +32,33 @@ __all__ = [
     "forget",
     "group_of",
     "groups",
+    "is_choice",
+    "is_group",
+    "left_out",
     "options",
     "read",
     "recipes",
     "register",
     "shown",
+    "steady",
     "warn_of_broken",
+    "without_local",
 ]
 
 PACKAGE = Path(__file__).parents[1]
+LOCAL = "local"
+"""The group of this machine's own settings, which are not checked in."""
+_left_out: ContextVar[bool] = ContextVar("left_out", default=False)
+_steady: ContextVar[dict[tuple[str, ...], Any] | None] = ContextVar("steady", default=None)
+"""What was read of the folders, where they are taken to stay as they are."""
 
 
 def folders(name: str) -> list[Path]:
     """The folders called `name` (`conf` or `recipes`), the user's own first."""
+    return list(_once("folders", name, lambda: _folders(name)))
+
+
+def _folders(name: str) -> list[Path]:
     own, shipped = os.path.join(os.getcwd(), name), _shipped(name)
     found = [shipped] if os.path.isdir(shipped) else []
     if not os.path.isdir(own) or found and os.path.samefile(own, shipped):
@@ -77,12 +94,58 @@ def _recipes(below: tuple[Path, ...]) -> dict[str, ConfigFile]:
     return found
 
 
+@contextmanager
+def without_local() -> Iterator[None]:
+    """Leave out `conf/local`, this machine's own settings, for what a team looks at together."""
+    before = _left_out.set(True)
+    try:
+        yield
+    finally:
+        _left_out.reset(before)
+
+
+def left_out() -> bool:
+    """Whether `conf/local` is left out at this moment."""
+    return _left_out.get()
+
+
+@contextmanager
+def steady() -> Iterator[None]:
+    """Look once at each folder and file, for what looks at all of them: nothing is written meanwhile."""
+    before = _steady.set({})
+    try:
+        yield
+    finally:
+        _steady.reset(before)
+
+
+def _once(what: str, name: str, look: Callable[[], Any]) -> Any:
+    """What `look` finds; where the folders are steady, what it found the first time."""
+    known = _steady.get()
+    if known is None:
+        return look()
+    key = (what, name, os.getcwd())
+    if key not in known:
+        known[key] = look()
+    return known[key]
+
+
 def choice(group: str, name: str) -> ConfigFile | None:
     """The file behind `group=name`, as it is at this moment; of two with one name the user's own is taken."""
-    places = [folder / f"{name}.yaml" for folder in folders("recipes")]
-    if group != "recipe":
-        places = [folder / group / f"{name}.yaml" for folder in folders("conf")]
-    return next((read(path) for path in places if path.is_file()), None)
+    if group == LOCAL and left_out():
+        return None
+    found: ConfigFile | None = _once("choice", f"{group}/{name}", lambda: _choice(group, name))
+    return found
+
+
+def _choice(group: str, name: str) -> ConfigFile | None:
+    return next((read(path) for path in _places(group, name) if path.is_file()), None)
+
+
+def _places(group: str, name: str) -> list[Path]:
+    """Where the file behind `group=name` may lie, the user's own first."""
+    below = folders("recipes") if group == "recipe" else [folder / group for folder in folders("conf")]
+    return [folder / f"{name}.yaml" for folder in below]
 
 
 def architecture_of(model: str) -> dict[str, Any]:
@@ -99,6 +162,10 @@ def group_of(entry: str) -> str:
 
 def options(group: str) -> list[str]:
     """The names a group can take, such as `rtx3060` for `hardware`."""
+    return list(_once("options", group, lambda: _options(group)))
+
+
+def _options(group: str) -> list[str]:
     if group == "recipe":
         return sorted({path.stem for folder in folders("recipes") for path in folder.glob("*.yaml")})
     names = {path.stem for folder in folders("conf") for path in (folder / group).glob("*.yaml")}
@@ -107,8 +174,26 @@ def options(group: str) -> list[str]:
 
 def groups() -> list[str]:
     """The names of all groups."""
+    return list(_once("groups", "", _groups))
+
+
+def _groups() -> list[str]:
     found = {path.name for folder in folders("conf") for path in folder.iterdir() if path.is_dir()}
     return sorted((found | {"recipe"}) - {"local"})
+
+
+def is_group(name: str) -> bool:
+    """Whether a group is called so."""
+    if name == "recipe":
+        return True
+    return name not in ("", ".", "..", LOCAL) and "/" not in name and any((f / name).is_dir() for f in folders("conf"))
+
+
+def is_choice(group: str, name: str) -> bool:
+    """Whether there is a file behind `group=name`, of which nothing is read."""
+    if (group, name) == ("hardware", "auto"):
+        return True
+    return any(path.is_file() for path in _places(group, name))
 
 
 @cache
@@ -116,6 +201,8 @@ def register() -> None:
     """Tell Hydra about the schema, the recipes, `hardware=auto` and the folders; once in a process."""
     store = ConfigStore.instance()
     store.store(name="schema", node=_opened(Config))
+    for group in ("hardware", "recipe"):
+        store.repo.pop(group, None)  # those of another folder, or of an earlier moment
     store.store(group="hardware", name="auto", node=_detected_hardware())
     for name, recipe in recipes().items():
         if recipe.values is not None:

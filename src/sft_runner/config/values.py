@@ -10,6 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner.config.schema import Config, flatten
 
+MISSING = "???"
+"""A value that a later layer has to fill."""
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -49,6 +51,8 @@ def typed(key: str, value: Any) -> Any:
         return plain(value)
     if isinstance(value, _PLAIN):
         return _scalar(key, value)
+    if isinstance(value, list) and not all(isinstance(entry, _PLAIN) for entry in value):
+        raise NotTyped(key)  # all lists of the schema are of texts
     return list(_list(key, repr(plain(value)), _Kept(value)))
 
 
@@ -62,16 +66,22 @@ def takes(key: str, value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A copy of nested values. Raises `NotTyped` for what is no text, number, list or mapping of texts."""
+    """A copy of nested values. Raises `NotTyped` for what is no text, number, list or mapping of texts, and for `???`,
+    which a later layer fills, in a list."""
     if isinstance(value, dict):
         if not all(isinstance(name, str) for name in value):
             raise NotTyped("a name that is no text")
-        return {name: plain(entry) for name, entry in value.items()}
+        return {name: entry if entry == MISSING else plain(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [plain(entry) for entry in value]
-    if not isinstance(value, _PLAIN) or value == "???":
+    if not isinstance(value, _PLAIN) or value == MISSING:
         raise NotTyped(value)
     return value
+
+
+def missing(value: Any) -> bool:
+    """Whether something in it is still to be filled."""
+    return value == MISSING or isinstance(value, dict) and any(map(missing, value.values()))
 
 
 def interpolated(value: Any) -> bool:
@@ -146,7 +156,7 @@ def _list(key: str, text: str, kept: _Kept) -> tuple[Any, ...]:
 
 
 def _converted(key: str, value: Any) -> Any:
-    if value == "???":
+    if value == MISSING:
         raise NotTyped(key)
     if interpolated(value):
         return value

@@ -40,15 +40,18 @@ class Pair:
 
 def survey(models: list[str], hardware: list[str], methods: list[str]) -> Iterator[Pair]:
     """All pairs, by method, model and card; an empty list takes every shipped file of its group."""
-    for method in methods or sorted(choices("method")):
-        for model in models or sorted(choices("model")):
-            for card in hardware or by_memory():
-                yield _pair(model, card, method)
+    known = {group: choices(group) for group in ("hardware", "method", "model")}
+    cards = hardware or by_memory()
+    for method in methods or sorted(known["method"]):
+        for model in models or sorted(known["model"]):
+            for card in cards:
+                yield _pair(model, card, method, known)
 
 
 def by_memory() -> list[str]:
     """The cards, the smallest first."""
-    return sorted(choices("hardware"), key=lambda name: choices("hardware")[name].get("memory_gb", 0))
+    cards = choices("hardware")
+    return sorted(cards, key=lambda name: cards[name].get("memory_gb", 0))
 
 
 def table(pairs: list[Pair]) -> Iterator[str]:
@@ -68,11 +71,11 @@ def table(pairs: list[Pair]) -> Iterator[str]:
     yield f"card's preset allows, up to {tokens:,} tokens. `no` is followed by the GB that it would take at the least."
 
 
-def _pair(model: str, hardware: str, method: str) -> Pair:
+def _pair(model: str, hardware: str, method: str, known: dict[str, dict[str, dict[str, Any]]]) -> Pair:
     """One pair, composed from its three files as Hydra does it."""
     names = (model, hardware, method)
-    values: dict[str, Any] = {"model": choices("model")[model], "hardware": choices("hardware")[hardware]}
-    config = filled(composed({**values, **choices("method")[method], "data": {"path": "embedded:dates"}}), "fits")
+    values: dict[str, Any] = {"model": known["model"][model], "hardware": known["hardware"][hardware]}
+    config = filled(composed({**values, **known["method"][method], "data": {"path": "embedded:dates"}}), "fits")
     if config is None:
         return Pair(*names, False, None, None, None, "conflict")
     try:

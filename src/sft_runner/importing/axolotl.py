@@ -5,17 +5,21 @@ from typing import Any
 
 from sft_runner.importing import axolotl_keys as keys
 from sft_runner.importing import axolotl_rows
-from sft_runner.importing.draft import CHANGED, NO_EFFECT, NOT_CARRIED, Draft, as_number
+from sft_runner.importing.draft import CHANGED, NO_EFFECT, NOT_CARRIED, Draft
 from sft_runner.importing.machine import machine
-from sft_runner.importing.method import PEFT_OWN, Words, adapter, quantized, start, targets, whole
+from sft_runner.importing.method import Words, adapter, quantized, start, whole
 from sft_runner.importing.model import model
+from sft_runner.importing.packing import packing
 from sft_runner.importing.rows import held_out, local
+from sft_runner.importing.targets import parameters, targets, usual_targets
 from sft_runner.importing.training import Words as Course
-from sft_runner.importing.training import packs, training
+from sft_runner.importing.training import length, training
 
 NAME = "axolotl"
 KNOWN = keys.KNOWN
-COURSE = Course("num_epochs", "lr_scheduler", "micro_batch_size", 1.0, "cosine", 0.03, None, 1, looks=True)
+COURSE = Course(
+    "num_epochs", "lr_scheduler", "micro_batch_size", "batch_size", 1.0, "cosine", 0.03, None, 1, looks=True
+)
 
 
 def marks(values: dict[str, Any]) -> int:
@@ -35,11 +39,12 @@ def translate(draft: Draft, path: Path, devices: int, folders: list[Path]) -> No
     _template(draft, path.parent)
     _data(draft)
     count = draft.number("world_size")
-    if draft.has("batch_size"):
-        _whole_batch(draft)
-    training(draft, COURSE, int(count) if count and count >= 1 else devices)
     _rate(draft)
-    machine(draft, "optimizer", ("bf16", "bfloat16"), ("fp16", "float16"))
+    training(draft, COURSE, int(count) if count and count >= 1 else devices)
+    if "train.learning_rate" not in draft.settings:
+        draft.to_do("set train.learning_rate: the file says none, so the method's usual one is taken")
+    half = ("bf16", "bfloat16")
+    machine(draft, "optimizer", half, ("fp16", "float16"), trained=half if draft.choices["method"] == "full" else ())
     if draft.has("float32"):
         if draft.flag("float32"):
             draft.of_machine("float32", "hardware.dtype", "float32")
@@ -74,11 +79,7 @@ def _method(draft: Draft) -> None:
     kind = draft.value("adapter")
     words = Words(dora="peft_use_dora", rslora="peft_use_rslora")
     if kind is None:
-        whole(draft, words)
-        for key in ("load_in_8bit", "load_in_4bit"):
-            if draft.has(key):
-                what = NOT_CARRIED if draft.flag(key) else NO_EFFECT
-                draft.told(what, key, "weights of so few bits do not train" if draft.flag(key) else "off, as here")
+        whole(draft, words, "load_in_8bit", "load_in_4bit")
         for key in ("peft_init_lora_weights", "loraplus_lr_ratio", "loraplus_lr_embedding"):
             if draft.has(key):
                 draft.told(NO_EFFECT, key, "the whole model trains")
@@ -89,9 +90,7 @@ def _method(draft: Draft) -> None:
     _targets(draft)
     if draft.has("peft_init_lora_weights"):
         start(draft, "peft_init_lora_weights")
-    if draft.has("lora_target_parameters"):
-        value = draft.value("lora_target_parameters")
-        draft.carried("lora_target_parameters", "lora.target_parameters", value if isinstance(value, list) else [value])
+    parameters(draft)
     if draft.has("lora_model_dir"):
         draft.carried("lora_model_dir", "train.continue_from", str(draft.value("lora_model_dir")))
     adapter(draft, words, bits, said)
@@ -113,11 +112,10 @@ def _targets(draft: Draft) -> None:
             draft.told(NO_EFFECT, "lora_target_linear", "off: the modules are named")
     if draft.has("lora_target_modules"):
         if every:
-            draft.told(CHANGED, "lora_target_modules", "lora_target_linear takes them too", "lora.target_modules")
+            draft.told(NO_EFFECT, "lora_target_modules", "lora_target_linear takes them too")
         else:
-            targets(draft, "lora_target_modules", draft.value("lora_target_modules"))
-    if not draft.settings.get("lora.target_modules"):
-        draft.assume("lora.target_modules", PEFT_OWN, "what PEFT takes where nothing is named")
+            targets(draft, "lora_target_modules")
+    usual_targets(draft, "lora_target_modules")
 
 
 def _template(draft: Draft, beside: Path) -> None:
@@ -145,20 +143,12 @@ def _template(draft: Draft, beside: Path) -> None:
 
 def _data(draft: Draft) -> None:
     """Length, packing, held-out rows and what carries loss."""
-    length = draft.number("sequence_len", 512)
-    if draft.has("sequence_len"):
-        if length and length >= 8:
-            draft.carried("sequence_len", "data.max_length", int(length))
-        else:
-            draft.told(NOT_CARRIED, "sequence_len", "is no number of tokens; set data.max_length")
-    draft.assume("data.max_length", 512)
+    length(draft, 512, "sequence_len")
     if draft.has("excess_length_strategy"):
         said = draft.value("excess_length_strategy")
         ours = {"drop": "drop", "truncate": "truncate", "raise": "error"}.get(str(said), "drop")
         draft.carried("excess_length_strategy", "data.overlong", ours)
-    if draft.has("sample_packing"):
-        note = "speed only: each step has the same rows, and none sees another"
-        draft.changed("sample_packing", "train.packing", packs(draft), note)
+    packing(draft, "sample_packing")
     held_out(draft, "val_set_size")
     if draft.has("train_on_inputs"):
         if draft.flag("train_on_inputs"):
@@ -175,28 +165,19 @@ def _data(draft: Draft) -> None:
             draft.told(NOT_CARRIED, "eval_max_new_tokens", "is no number; set evaluate.max_new_tokens")
 
 
-def _whole_batch(draft: Draft) -> None:
-    """`batch_size` is the product itself; the sizes of a pass beside it say nothing more."""
-    rows = as_number(draft.value("batch_size"))
-    if rows is None or rows < 1:
-        draft.told(NOT_CARRIED, "batch_size", "is no number of rows; set train.batch_size")
-        return
-    note = "packs of rows there, rows here" if packs(draft) else "rows of a step"
-    draft.changed("batch_size", "train.batch_size", int(rows), note)
-    for key in ("micro_batch_size", "gradient_accumulation_steps"):
-        if draft.has(key):
-            draft.told(NO_EFFECT, key, "batch_size says how many rows a step has; the plan finds the passes")
-
-
 def _rate(draft: Draft) -> None:
-    """A cosine that does not fall to nothing."""
-    if "train.learning_rate" not in draft.settings:
-        draft.todo.append("set train.learning_rate: the file says none, so the method's usual one is taken")
-    least = draft.number("cosine_min_lr_ratio")
-    if draft.has("cosine_min_lr_ratio"):
-        if not least or not 0 < least < 1:
-            draft.told(NO_EFFECT, "cosine_min_lr_ratio", "off")
-            return
-        draft.settings["train.lr_scheduler_type"] = "cosine_with_min_lr"
-        ours = "train.extra.lr_scheduler_kwargs"
-        draft.changed("cosine_min_lr_ratio", ours, {"min_lr_rate": least}, "with lr_scheduler_type=cosine_with_min_lr")
+    """A cosine that does not fall to nothing; other shapes have no such end."""
+    key, shape = "cosine_min_lr_ratio", draft.value("lr_scheduler", "cosine")
+    least = draft.number(key)
+    if not draft.has(key):
+        return
+    if not least or not 0 < least < 1:
+        draft.told(NO_EFFECT, key, "off")
+    elif shape != "cosine":
+        draft.told(NO_EFFECT, key, f"without effect there: lr_scheduler is {shape}")
+    else:
+        falls = "cosine_with_min_lr"
+        if draft.has("lr_scheduler"):
+            draft.changed("lr_scheduler", "train.lr_scheduler_type", falls, "cosine_min_lr_ratio is where it ends")
+        draft.settings["train.lr_scheduler_type"] = falls
+        draft.carried(key, "train.extra.lr_scheduler_kwargs", {"min_lr_rate": least}, f"with {falls}")

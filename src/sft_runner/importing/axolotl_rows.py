@@ -5,26 +5,36 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.data.formats.turn import ROLES
+from sft_runner.importing.axolotl_prompt import own_prompt
 from sft_runner.importing.draft import CHANGED, NO_EFFECT, NOT_CARRIED, Draft, notes, unsafe
-from sft_runner.importing.rows import BUILDERS, Rows, address, local, named, place, sets
+from sft_runner.importing.rows import BUILDERS, Rows, address, files, local, named, place, sets, unread
 
 ALPACA = "there the Alpaca prompt is written, here the model's own chat template; data.template=sage_alpaca is near it"
-TYPES: dict[str, tuple[str, dict[str, str]]] = {
-    "alpaca": ("alpaca", {}),
-    "alpaca_w_system": ("alpaca", {}),
-    "gpteacher": ("alpaca", {"output": "response"}),
-    "oasst": ("alpaca", {"instruction": "INSTRUCTION", "output": "RESPONSE"}),
-    "alpaca_chat": ("alpaca", {}),
-    "alpaca_chat.load_qa": ("qa", {}),
-    "alpaca:chat": ("alpaca", {}),
-    "context_qa.load_v2": ("qa", {}),
-    "metharme": ("prompt_completion", {"completion": "generation"}),
-    "sharegpt": ("conversations", {}),
-    "chat_template": ("messages", {}),
-    "completion": ("text", {}),
-    "pretrain": ("text", {}),
+ORCA = {"instruction": "question", "output": "response", "system": "system_prompt"}
+TYPES: dict[str, tuple[str, dict[str, str], str]] = {
+    "alpaca": ("alpaca", {}, "input"),
+    "alpaca_instruct": ("alpaca", {}, "input"),
+    "alpaca_chat": ("alpaca", {}, "input"),
+    "alpaca_w_system": ("alpaca", {}, "input system"),
+    "alpaca_w_system.load_open_orca": ("alpaca", ORCA, ""),
+    "alpaca_w_system.load_open_orca_chatml": ("alpaca", ORCA, ""),
+    "alpaca_chat.load_qa": ("qa", {}, ""),
+    "gpteacher": ("alpaca", {"output": "response"}, "input"),
+    "oasst": ("alpaca", {"instruction": "INSTRUCTION", "output": "RESPONSE"}, ""),
+    "context_qa.load_v2": ("qa", {}, "context"),
+    "metharme": ("prompt_completion", {"completion": "generation"}, ""),
+    "sharegpt": ("conversations", {}, "system tools functions"),
+    "chat_template": ("messages", {}, "system tools functions"),
+    "completion": ("text", {}, ""),
+    "pretrain": ("text", {}, ""),
 }
-"""`type`, or how it begins -> our format, and its columns."""
+"""`type`, before a colon and a style of its prompt -> our format, its columns, and what more of them is read there."""
+OPTIONAL = {
+    "alpaca": ("input", "system", "history"),
+    "qa": ("context", "system"),
+    "prompt_completion": ("system", "tools", "functions"),
+}
+"""Columns that our formats read where they are there."""
 ROWS_NO_EFFECT = notes(
     {
         "found by the file's name": "ds_type input_format",
@@ -58,19 +68,24 @@ def datasets(draft: Draft, beside: Path) -> None:
                 put(draft, [])
             continue
         put(draft, [rows for index in range(count) for rows in _dataset(draft, f"{key}[{index}].", beside)])
+        if key == "datasets":
+            _same_loss(draft, count)
         if key == "pretraining_dataset":
             draft.settings["data.train_on"] = "all"
 
 
 def _dataset(draft: Draft, at: str, beside: Path) -> list[Rows]:
     """One entry; several files make several."""
-    limits = _split(draft, at)
-    format, columns = _type(draft, at)
+    format, columns, read = _type(draft, at)
     if format == "messages" and draft.value(at + "field_messages") == "conversations":
         format = "conversations"
     _fields(draft, at, format, columns)
     _loss(draft, at)
-    found = [Rows(named(path), path, format, columns, limits) for path in _paths(draft, at, beside)]
+    found = []
+    for path in _paths(draft, at, beside) or [""]:
+        away = unread(path, columns, [name for name in OPTIONAL.get(format, ()) if name not in read.split()])
+        found.append(Rows(named(path), path, format, {**columns, **away}, _limits(draft, at), (at,)))
+    _split(draft, at, found[0].path)
     draft.table(NO_EFFECT, {at + name: note for name, note in ROWS_NO_EFFECT.items()})
     draft.table(NOT_CARRIED, {at + name: note for name, note in ROWS_NOT_CARRIED.items()})
     template = at + "chat_template"
@@ -83,9 +98,8 @@ def _dataset(draft: Draft, at: str, beside: Path) -> list[Rows]:
 
 def _paths(draft: Draft, at: str, beside: Path) -> list[str]:
     """Where the rows are."""
-    path, files = str(draft.value(at + "path", "")), draft.value(at + "data_files")
-    listed = [str(file) for file in (files if isinstance(files, list) else [files] if files else [])]
     split = str(draft.value(at + "split", "train")).partition("[")[0]
+    path, listed = str(draft.value(at + "path", "")), files(draft.value(at + "data_files"), split)
     globs = listed or ([f"*{split}*"] if split not in ("train", "") else [""])
     revision = str(draft.value(at + "revision", ""))
     if path in BUILDERS:
@@ -94,73 +108,55 @@ def _paths(draft: Draft, at: str, beside: Path) -> list[str]:
         found = [address(draft, f"{path}/{file}", beside) for file in listed]
     else:
         found = [address(draft, path, beside, revision, glob) for glob in globs]
-    became = ", ".join(filter(None, found))
-    ours = "evaluate.sets.*.path" if at.startswith("test") else "data.path"
     for name in ("path", "data_files"):
         if draft.has(at + name):
-            if became:
-                draft.told("carried", at + name, "", f"{ours}={became}")
-            else:
-                draft.told(NOT_CARRIED, at + name, "cannot be read from there; set data.path")
+            draft.told("carried", at + name, "", "path")
     if draft.has(at + "revision"):
         pinned = any(revision in address for address in found)
         note = "the data set is pinned to a commit" if pinned else "a branch or a tag moves: pin a commit in data.path"
-        draft.told("carried" if pinned else NOT_CARRIED, at + "revision", note, f"{ours}={became}" if pinned else "")
+        draft.told("carried" if pinned else NOT_CARRIED, at + "revision", note, "path" if pinned else "")
     return found
 
 
-def _split(draft: Draft, at: str) -> dict[str, Any]:
-    """`train`, or the first rows of it."""
+def _limits(draft: Draft, at: str) -> dict[str, Any]:
+    """The first rows of a split, where it says so."""
+    match = _SLICE.fullmatch(str(draft.value(at + "split", "")))
+    return {"limit": int(match[2])} if match and int(match[2]) else {}
+
+
+def _split(draft: Draft, at: str, path: str) -> None:
+    """`train`, the first rows of it, or another one."""
     split = str(draft.value(at + "split", ""))
-    match = _SLICE.fullmatch(split)
-    if draft.has(at + "split"):
-        if match and int(match[2]):
-            draft.told("carried", at + "split", "the first rows", f"data.limit={match[2]}")
-            return {"limit": int(match[2])}
-        if "[" in split or "+" in split:
-            draft.told(NOT_CARRIED, at + "split", "no such part of a split here; see data.limit and cap")
-        elif split == "train":
-            draft.told(NO_EFFECT, at + "split", "where a data set has several splits, data.path names one")
-        else:
-            draft.told(CHANGED, at + "split", "for a data set of the hub it is a glob behind the commit", "data.path")
-    return {}
+    if not draft.has(at + "split"):
+        return
+    if _limits(draft, at):
+        draft.told("carried", at + "split", "the first rows", "limit")
+    elif "[" in split or "+" in split:
+        draft.told(NOT_CARRIED, at + "split", "no such part of a split here; see data.limit and cap")
+        draft.to_do(f"{at}split takes a part of the rows, here all are read: set data.limit, or cap for the source")
+    elif split == "train":
+        draft.told(NO_EFFECT, at + "split", "where a data set has several splits, data.path names one")
+    elif path.startswith("hf://"):
+        draft.told(CHANGED, at + "split", "for a data set of the hub it is a glob behind the commit", "path")
+    else:
+        draft.told(NOT_CARRIED, at + "split", "files of this machine have no splits: all of their rows are read")
 
 
-def _type(draft: Draft, at: str) -> tuple[str, dict[str, str]]:
-    """Our format for a `type`, and the columns that it reads."""
-    said = draft.value(at + "type")
-    if isinstance(said, dict):
-        return _own_prompt(draft, at, said)
-    name = str(said or "")
-    parts = re.split(r"[.:]", name)
-    format, columns = TYPES.get(name) or TYPES.get(parts[0], ("auto", {}))
+def _type(draft: Draft, at: str) -> tuple[str, dict[str, str], str]:
+    """Our format for a `type`, the columns that it reads, and which more of ours are read there."""
+    if any(key.startswith(f"{at}type.") for key in draft.given):
+        return *own_prompt(draft, f"{at}type."), "input"
+    name = str(draft.value(at + "type", ""))
+    format, columns, read = TYPES.get(name.partition(":")[0].removesuffix(".load"), ("auto", {}, ""))
     if draft.has(at + "type"):
         if format == "auto":
             draft.told(NOT_CARRIED, at + "type", "no such format here: the rows' columns say it; see data.columns")
+            draft.to_do(f"{at}type={name} was not carried over: look with preview what rows become, or set data.format")
         elif format in ("alpaca", "qa") and "chat" not in name:
-            draft.told(CHANGED, at + "type", ALPACA, f"data.format={format}")
+            draft.told(CHANGED, at + "type", ALPACA, "format")
         else:
-            draft.told("carried", at + "type", "", f"data.format={format}")
-    return format, dict(columns)
-
-
-def _own_prompt(draft: Draft, at: str, said: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """A prompt of the user's own: its text becomes Jinja over the file's columns."""
-    field = {name: str(said.get(f"field_{name}") or name) for name in ("instruction", "input", "output", "system")}
-    text = said.get("format") or said.get("no_input_format")
-    if unsafe(said):
-        draft.told(NOT_CARRIED, at + "type", "holds ${...}, which would be read as a reference here")
-        return "auto", {}
-    if not isinstance(text, str) or text.strip() == "{instruction}":
-        columns = {name: field[name] for name in ("instruction", "input", "output") if said.get(f"field_{name}")}
-        draft.told(
-            CHANGED, at + "type", "the fields are read, the model's chat template writes them", "data.format=alpaca"
-        )
-        return "alpaca", columns
-    prompt = re.sub(r"\{(instruction|input|system)\}", lambda name: f"{{{{ {field[name[1]]} | default('') }}}}", text)
-    note = "its text is the user's turn, inside the model's chat template; take out marks such as [INST]"
-    draft.told(CHANGED, at + "type", note, "data.format=prompt_completion")
-    return "prompt_completion", {"prompt": prompt, "completion": field["output"]}
+            draft.told("carried", at + "type", "", "format")
+    return format, dict(columns), read
 
 
 def _fields(draft: Draft, at: str, format: str, columns: dict[str, str]) -> None:
@@ -180,7 +176,7 @@ def _fields(draft: Draft, at: str, format: str, columns: dict[str, str]) -> None
             draft.told(NO_EFFECT, at + key, "called so here too")
         else:
             columns[column] = name
-            draft.told("carried", at + key, "", f"data.columns={{{column}: {name}}}")
+            draft.told("carried", at + key, "", f"columns.{column}")
     if draft.has(at + "message_property_mappings"):
         mapping = draft.value(at + "message_property_mappings")
         pair = (mapping.get("role", "role"), mapping.get("content", "content")) if isinstance(mapping, dict) else ()
@@ -212,15 +208,7 @@ def _names(draft: Draft, key: str, pair: tuple[Any, ...]) -> None:
 
 def _loss(draft: Draft, at: str) -> None:
     """Which turns carry loss."""
-    if draft.has(at + "roles_to_train"):
-        said = draft.value(at + "roles_to_train")
-        trained = {ROLES.get(str(role), str(role)) for role in (said if isinstance(said, list) else [said])}
-        if trained == {"assistant"}:
-            draft.carried(at + "roles_to_train", "data.train_on", "assistant")
-        elif "assistant" in trained:
-            draft.changed(at + "roles_to_train", "data.train_on", "all", "all tokens: assistant turns, or everything")
-        else:
-            draft.told(NOT_CARRIED, at + "roles_to_train", "assistant turns carry loss, or everything: data.train_on")
+    _roles(draft, at + "roles_to_train")
     if draft.has(at + "train_on_eos"):
         same = draft.value(at + "train_on_eos") == "turn"
         note = "each answer is learned with its end" + ("" if same else "; there is no other choice")
@@ -229,3 +217,28 @@ def _loss(draft: Draft, at: str) -> None:
         same = draft.value(at + "message_field_training") in ("train", "weight")
         note = "read as it is" if same else "a message says it by `train` or `weight`: rename it in the rows"
         draft.told(NO_EFFECT if same else NOT_CARRIED, at + "message_field_training", note)
+
+
+def _roles(draft: Draft, key: str) -> None:
+    """Whose turns carry loss. `train_on_inputs` has all of them carry it, whatever is said here."""
+    if not draft.has(key):
+        return
+    said = draft.value(key)
+    trained = {ROLES.get(str(role), str(role)) for role in (said if isinstance(said, list) else [said])}
+    if key.startswith("test"):
+        draft.told(NO_EFFECT, key, "data.train_on says for all rows which tokens carry loss")
+    elif draft.flag("train_on_inputs"):
+        draft.told(NO_EFFECT, key, "train_on_inputs: all turns carry loss")
+    elif trained == {"assistant"}:
+        draft.carried(key, "data.train_on", "assistant")
+    elif "assistant" in trained:
+        draft.changed(key, "data.train_on", "all", "all tokens: assistant turns, or everything")
+    else:
+        draft.told(NOT_CARRIED, key, "assistant turns carry loss, or everything: data.train_on")
+
+
+def _same_loss(draft: Draft, count: int) -> None:
+    """What carries loss is said for all data sets here; those that say nothing learn the answers there."""
+    silent = [index for index in range(count) if f"datasets[{index}].roles_to_train" not in draft.given]
+    if draft.settings.get("data.train_on") == "all" and silent and not draft.flag("train_on_inputs"):
+        draft.to_do("data.train_on=all is said for all rows, and by one of the data sets there: set what is meant")

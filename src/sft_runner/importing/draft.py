@@ -9,6 +9,8 @@ from typing import Any
 
 from sft_runner.config.schema import Config, flatten
 from sft_runner.masking import masked
+from sft_runner.method import number as rate
+from sft_runner.review.lint.secret import secrets, without
 
 CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, UNKNOWN = "carried", "changed", "no_effect", "not_carried", "unknown"
 LISTS = (CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, UNKNOWN)
@@ -102,12 +104,21 @@ class Draft:
 
     def told(self, kind: str, key: str, note: str, ours: str = "") -> None:
         """A key that sets nothing by itself."""
-        self.findings.append(Finding(key, _shown(key, self.pending.pop(key)), kind, ours, note))
+        shown = _shown(key, self.pending.pop(key))
+        self.findings.append(Finding(key, shown, kind, hidden(ours), hidden(note)))
+
+    def to_do(self, said: str) -> None:
+        """Something that is left to a person."""
+        if hidden(said) not in self.todo:
+            self.todo.append(hidden(said))
 
     def of_machine(self, key: str, ours: str, value: str, note: str = "") -> None:
         """Something about the machine: a word of the command, because no recipe says it."""
         if not re.fullmatch(r"[\w.+-]+", value):
             self.told(NOT_CARRIED, key, f"{ours} takes no such value")
+            return
+        if self.words.get(ours, value) != value:
+            self._conflict(key, ours, self.words[ours])
             return
         self.words[ours] = value
         why = "a word of the command: a recipe says nothing of the machine"
@@ -155,9 +166,21 @@ class Draft:
         if unsafe(value):
             self.told(NOT_CARRIED, key, f"holds ${{...}} or ???, which would be read as a reference here; set {ours}")
             return False
+        if secret(value):
+            self.told(NOT_CARRIED, key, f"looks like a secret, and a recipe is for all to read; set {ours}")
+            self.to_do(f"{key} holds what looks like a secret: set {ours} without it")
+            return False
+        if ours in self.settings and not _adds(self.settings[ours], value):
+            self._conflict(key, ours, self.settings[ours])
+            return False
         self.settings[ours] = value
         self.told(kind, key, note, f"{ours}={typed(value)}")
         return True
+
+    def _conflict(self, key: str, ours: str, said: Any) -> None:
+        """Two keys of the file mean different values of one of ours: the first stays."""
+        self.told(NOT_CARRIED, key, f"another key says {ours}={typed(said)}")
+        self.to_do(f"{key} and another key do not say the same: set {ours} to what is meant ({typed(said)} is written)")
 
 
 def notes(groups: Mapping[str, str]) -> dict[str, str]:
@@ -166,8 +189,8 @@ def notes(groups: Mapping[str, str]) -> dict[str, str]:
 
 
 def last(key: str) -> str:
-    """The name of a key inside a list: `path` of `datasets[0].path`."""
-    return key.partition("].")[2] or key
+    """The name of a key inside a list: `path` of `datasets[0].path`, `format` of `datasets[0].type.format`."""
+    return key.partition("].")[2].rpartition(".")[2] or key
 
 
 def as_number(value: Any) -> float | None:
@@ -191,7 +214,26 @@ def typed(value: Any) -> str:
         return f"[{','.join(map(typed, value))}]"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {typed(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, float) and 0 < abs(value) < 1e-3:
+        return rate(value) if value > 0 and float(rate(value)) == value else str(value)
     return str(value)
+
+
+def hidden(text: str) -> str:
+    """A text without the passwords, tokens and keys in it."""
+    return masked(without(text, list(secrets(text.splitlines()))))
+
+
+def secret(value: Any) -> bool:
+    """Whether a text in it looks like a secret."""
+    if isinstance(value, Mapping):
+        return any(secret(f"{key}: {inner}") or secret(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return any(map(secret, value))
+    if not isinstance(value, str):
+        return False
+    shown = without(value, list(secrets(value.splitlines())))
+    return (shown if re.search(r"\s", value) else masked(shown)) != value  # a prompt may quote an address
 
 
 def unsafe(value: Any) -> bool:
@@ -201,6 +243,11 @@ def unsafe(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(unsafe, value))
     return isinstance(value, str) and ("${" in value or value == "???")
+
+
+def _adds(old: Any, value: Any) -> bool:
+    """Whether a value says the same, or says more than a mapping that is there."""
+    return bool(old == value) or (isinstance(old, dict) and isinstance(value, dict) and {**old, **value} == value)
 
 
 def _off(value: Any) -> bool:
@@ -214,5 +261,5 @@ def _shown(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_shown(key, inner) for inner in value]
     if isinstance(value, str):
-        return "***" if value and _SECRET.search(last(key)) and last(key) not in _NO_SECRET else masked(value)
+        return "***" if value and _SECRET.search(last(key)) and last(key) not in _NO_SECRET else hidden(value)
     return value

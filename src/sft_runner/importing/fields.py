@@ -27,8 +27,10 @@ LOST = notes(
         "see data.template: a .jinja file": "chat_template_path",
     }
 )
-USUAL = {"loss_type": "nll", "train_sampling_strategy": "random"}
-"""Fields of which one value is what is done here."""
+USUAL = {"loss_type": ("nll", "chunked_nll"), "train_sampling_strategy": ("random",)}
+"""Fields of which some values are what is done here."""
+SEED = 42
+"""The seed of `TrainingArguments`."""
 HARMLESS = notes(
     {
         "everything goes below output_dir, which is no part of a recipe; the same command resumes": """
@@ -61,8 +63,10 @@ def known() -> frozenset[str]:
 def rest(draft: Draft) -> None:
     """Every field that is left: what it is here, or that it is lost."""
     for key, usual in USUAL.items():
-        if draft.value(key) == usual and draft.has(key):
+        if draft.value(key) in usual and draft.has(key):
             draft.told(NO_EFFECT, key, "as here")
+    if draft.has("data_seed") and draft.number("data_seed") != draft.number("seed", SEED):
+        draft.told(NOT_CARRIED, "data_seed", "the order of rows is drawn by train.seed, like everything in training")
     draft.table(NOT_CARRIED, LOST)
     draft.table(NO_EFFECT, HARMLESS)
     for key in [key for key in draft.pending if key in known()]:

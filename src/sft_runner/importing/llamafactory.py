@@ -6,11 +6,13 @@ from sft_runner.importing import fields, llamafactory_rows
 from sft_runner.importing import llamafactory_keys as keys
 from sft_runner.importing.draft import CHANGED, NO_EFFECT, NOT_CARRIED, Draft
 from sft_runner.importing.machine import dtype, machine
-from sft_runner.importing.method import Words, adapter, targets, whole
+from sft_runner.importing.method import Words, adapter, whole
 from sft_runner.importing.model import model
+from sft_runner.importing.packing import packing
 from sft_runner.importing.rows import held_out
+from sft_runner.importing.targets import targets
 from sft_runner.importing.training import Words as Course
-from sft_runner.importing.training import packs, training
+from sft_runner.importing.training import length, training
 
 NAME = "LLaMA-Factory"
 WORDS = Words(r="lora_rank", default_alpha=None)
@@ -49,7 +51,9 @@ def _stage(draft: Draft) -> None:
         if stage == "sft":
             draft.told(NO_EFFECT, "stage", "supervised fine-tuning is what is done here")
         elif stage == "pt":
-            draft.changed("stage", "data.train_on", "all", "pretraining: every token of a row is learned")
+            draft.changed("stage", "data.train_on", "all", "pretraining: every token of a row is learned, as text")
+            if draft.value("packing") is None:
+                draft.assume("train.packing", True, "rows are packed for pretraining there")
         else:
             note = "only supervised fine-tuning is done here; of preference rows the chosen answer is learned"
             draft.told(NOT_CARRIED, "stage", f"{note}, with data.format=preference")
@@ -74,7 +78,7 @@ def _method(draft: Draft) -> None:
             draft.told(NOT_CARRIED, "quantization_bit", "bases have 8 or 4 bits here, or 16")
             bits, said = "none", False
     if draft.has("lora_target"):
-        targets(draft, "lora_target", draft.value("lora_target"))
+        targets(draft, "lora_target")
     _pissa(draft)
     if draft.has("adapter_name_or_path"):
         folder = str(draft.value("adapter_name_or_path"))
@@ -112,9 +116,7 @@ def _template(draft: Draft) -> None:
     """The name of a template, of which here the model's own is taken."""
     if draft.has("template"):
         said = draft.value("template")
-        note = (
-            f"the model's own chat template is used, which for {said} models writes the same turns; look with preview"
-        )
+        note = f"the model's own chat template is used, not {draft.program}'s {said}; preview shows what rows become"
         draft.told(CHANGED, "template", note, "data.template=model")
     if draft.has("enable_thinking"):
         if draft.flag("enable_thinking"):
@@ -131,18 +133,9 @@ def _template(draft: Draft) -> None:
 
 def _data(draft: Draft) -> None:
     """Length, packing, held-out rows and what carries loss."""
-    if draft.has("cutoff_len"):
-        length = draft.number("cutoff_len")
-        if length and length >= 8:
-            draft.carried("cutoff_len", "data.max_length", int(length))
-        else:
-            draft.told(NOT_CARRIED, "cutoff_len", "is no number of tokens; set data.max_length")
-    draft.assume("data.max_length", 2048)
+    length(draft, 2048, "cutoff_len")
     draft.assume("data.overlong", "truncate", "longer rows are cut there")
-    for key in ("packing", "neat_packing"):
-        if draft.has(key):
-            note = "speed only: each step has the same rows, and none sees another"
-            draft.changed(key, "train.packing", packs(draft), note)
+    packing(draft, "packing", "neat_packing")
     held_out(draft, "val_size")
     if draft.has("max_samples"):
         rows = draft.number("max_samples")
@@ -159,13 +152,29 @@ def _data(draft: Draft) -> None:
 
 
 def _machine(draft: Draft) -> None:
-    machine(draft, "optim", ("bf16", "pure_bf16"))
-    for key in ("compute_dtype", "infer_dtype"):
-        if draft.has(key):
-            dtype(draft, key)
+    machine(draft, "optim", ("bf16", "pure_bf16"), trained=("pure_bf16",))
+    if draft.has("compute_dtype"):
+        dtype(draft, "compute_dtype")
+    if draft.has("infer_dtype"):
+        draft.told(NO_EFFECT, "infer_dtype", "read only when a model answers: see serve and evaluate")
+    _quantization(draft)
     if draft.has("disable_gradient_checkpointing"):
         if draft.flag("disable_gradient_checkpointing"):
             draft.of_machine("disable_gradient_checkpointing", "hardware.activation_checkpointing", "none")
         else:
             note = "hardware.activation_checkpointing takes the least that fits"
             draft.told(NO_EFFECT, "disable_gradient_checkpointing", note)
+
+
+def _quantization(draft: Draft) -> None:
+    """How a base of 4 bits is stored."""
+    for key, same in (
+        ("quantization_method", ("bnb", "bitsandbytes")),
+        ("quantization_type", ("nf4",)),
+        ("double_quantization", (True,)),
+    ):
+        if draft.has(key):
+            four = draft.settings.get("quantization.bits") == "4" or draft.choices.get("method") == "qlora"
+            note = "NF4 with double quantisation by bitsandbytes is what quantization.bits=4 means"
+            other = four and draft.value(key) not in same
+            draft.told(CHANGED if other else NO_EFFECT, key, note, "quantization.bits=4" if other else "")

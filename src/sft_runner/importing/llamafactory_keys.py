@@ -24,8 +24,6 @@ NO_EFFECT = notes(
             placement_strategy ddp_timeout""",
         "nothing is fetched with a token of the file: log in with `hf auth login`": """
             hf_hub_token ms_hub_token om_hub_token hub_token""",
-        "NF4 with double quantisation by bitsandbytes is what quantization.bits=4 means": """
-            quantization_type double_quantization quantization_method""",
         "the merged model is written by the stage merge, with a proof; see export": """
             export_dir export_size export_device export_legacy_format export_hub_model_id pissa_convert
             create_new_adapter""",
@@ -80,6 +78,7 @@ OTHER = """
     infer_dtype disable_gradient_checkpointing stage finetuning_type pure_bf16 lora_alpha lora_dropout lora_rank
     lora_target loraplus_lr_ratio loraplus_lr_embedding use_rslora use_dora pissa_init pissa_iter early_stopping_steps
     template dataset eval_dataset dataset_dir cutoff_len train_on_prompt mask_history mix_strategy interleave_probs
-    max_samples val_size packing neat_packing default_system enable_thinking preserve_thinking
+    max_samples val_size packing neat_packing default_system enable_thinking preserve_thinking quantization_type
+    double_quantization quantization_method
 """
 KNOWN = frozenset((*NO_EFFECT, *NOT_CARRIED, *OTHER.split()))

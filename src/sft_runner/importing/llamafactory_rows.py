@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.data.formats.turn import ROLES
-from sft_runner.importing.draft import CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, UNKNOWN, Draft, Finding, unsafe
-from sft_runner.importing.rows import Rows, address, local, named, place, sets
+from sft_runner.importing.draft import CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, UNKNOWN, Draft, Finding, hidden, unsafe
+from sft_runner.importing.rows import NOTHING, Rows, address, local, named, place, sets, unread
+from sft_runner.importing.training import counted
 
 INFO = "dataset_info.json"
 COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"}
 """Its column of the format alpaca -> ours."""
+READ = {
+    "alpaca": ("input", "history", "system"),
+    "messages": ("system", "tools", "functions"),
+    "conversations": ("system", "tools", "functions"),
+    "preference": ("system", "tools", "functions"),
+}
+"""Columns that our formats read where they are there, and LLaMA-Factory only where they are named."""
 TAGS = {"user_tag": "user", "assistant_tag": "assistant", "observation_tag": "tool", "function_tag": "assistant",
         "system_tag": "system"}  # fmt: skip
 """Its name of a role -> the role."""
@@ -24,20 +32,22 @@ def datasets(draft: Draft, beside: Path, folders: Sequence[Path]) -> None:
     """What is learned, what is only scored, and how they are mixed."""
     info, folder = _info(draft, beside, folders)
     online = draft.value("dataset_dir") == "ONLINE"
-    for key, put in (("dataset", place), ("eval_dataset", sets)):
+    limit = draft.number("max_samples")
+    for key in ("dataset", "eval_dataset"):
         names = _names(draft.value(key))
         found = [rows for name in names for rows in _dataset(draft, name, info, folder, beside, online)]
-        if names or key == "dataset":
-            put(draft, found)
+        for rows in found:
+            rows.keys += (key,)
         if draft.has(key):
             if found:
-                ours = "evaluate.sets" if key == "eval_dataset" else "data.sources" if len(found) > 1 else "data.path"
                 kind = CARRIED if len(found) == len(names) else CHANGED
-                draft.told(
-                    kind, key, f"{len(found)} of {len(names)} data sets", f"{ours}={','.join(r.path for r in found)}"
-                )
+                draft.told(kind, key, f"{len(found)} of {counted(len(names), 'data set')}", "path")
             else:
                 draft.told(NOT_CARRIED, key, f"no {INFO} explains it; name the folder with --dataset-dir")
+        if key == "dataset":
+            place(draft, found)
+        elif names:
+            sets(draft, found, int(limit) if limit and limit >= 1 else None)
     if draft.has("dataset_dir"):
         draft.told(NO_EFFECT, "dataset_dir", f"where {INFO} was looked for")
     if draft.has("mix_strategy"):
@@ -74,15 +84,17 @@ def _dataset(draft: Draft, name: str, info: Mapping[str, Any], folder: Path, bes
         return [Rows(named(name), address(draft, name, beside))]
     entry = info.get(name)
     if not isinstance(entry, dict):
-        draft.todo.append(f"the data set '{name}' stands in no {INFO} that was found: set data.path to its file")
+        draft.to_do(f"the data set '{name}' stands in no {INFO} that was found: set data.path to its file")
         return []
     told = _Told(draft, name)
     path = _path(draft, entry, folder, told)
-    format, columns = _format(entry, told)
-    limits: dict[str, Any] = {}
-    if isinstance(entry.get("num_samples"), int) and entry["num_samples"] > 0:
-        limits["cap"] = entry["num_samples"]
-        told.say(CARRIED, "num_samples", "", f"cap={entry['num_samples']}")
+    if draft.value("stage") == "pt":
+        asked = _question(entry)
+        format, columns = "text", {} if asked == "text" else {"text": asked}
+    else:
+        format, columns = _format(entry, told)
+        columns |= unread(path, columns, [column for column in READ[format] if column not in _named(entry)])
+    limits = _samples(entry, path, told)
     if entry.get("split") not in (None, "train"):
         told.say(NOT_CARRIED, "split", "name the files of the split in the path")
     for key in ("subset", "folder"):
@@ -93,19 +105,65 @@ def _dataset(draft: Draft, name: str, info: Mapping[str, Any], folder: Path, bes
     if unsafe([path, columns]):
         told.say(NOT_CARRIED, "columns", "holds ${...}, which would be read as a reference here")
         columns = {}
-    return [Rows(named(name), path, format, columns, limits)] if path and not unsafe(path) else []
+    return [Rows(named(name), path, format, columns, limits, (told.at,))] if path and not unsafe(path) else []
+
+
+def _said(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Its column -> the file's; where columns are named, those that are not have nothing in them."""
+    said = entry.get("columns")
+    return {str(key): str(value) for key, value in said.items() if value} if isinstance(said, dict) else {}
+
+
+def _named(entry: Mapping[str, Any]) -> set[str]:
+    """Our columns that are read there."""
+    if isinstance(entry.get("columns"), dict):
+        return {COLUMNS.get(key, key) for key in _said(entry)}
+    return {"input"}
+
+
+def _question(entry: Mapping[str, Any]) -> str:
+    """The text of pretraining: what would be asked, with its input behind it."""
+    said = _said(entry) if isinstance(entry.get("columns"), dict) else {"prompt": "instruction", "query": "input"}
+    if "query" not in said:
+        return said.get("prompt", "instruction")
+    parts = ", ".join(
+        f"row.get({json.dumps(said[key], ensure_ascii=False)})" for key in ("prompt", "query") if key in said
+    )
+    return f"{{{{ [{parts}] | select | join('\\n') }}}}"
+
+
+def _samples(entry: Mapping[str, Any], path: str, told: "_Told") -> dict[str, Any]:
+    """So many rows: fewer than there are, or some of them again."""
+    wanted = entry.get("num_samples")
+    if not isinstance(wanted, int) or wanted <= 0:
+        return {}
+    rows = _rows(path)
+    if rows and wanted > rows:
+        told.say(CHANGED, "num_samples", f"copies of {counted(rows, 'row')}", "weight")
+        return {"weight": round(wanted / rows, 6)}
+    told.say(CHANGED, "num_samples", "drawn by data.seed; where there are fewer, some are taken again there", "cap")
+    return {"cap": wanted}
+
+
+def _rows(path: str) -> int:
+    """Rows of JSON lines on this machine; 0 where they are not counted."""
+    try:
+        with open(path, "rb") as file:
+            return sum(bool(line.strip()) for line in file) if path.endswith(".jsonl") else 0
+    except OSError:
+        return 0
 
 
 class _Told:
     """Findings about one entry of dataset_info.json."""
 
     def __init__(self, draft: Draft, name: str) -> None:
-        self.draft, self.name = draft, name
+        self.draft, self.name, self.at = draft, name, f"{INFO}: {name}."
 
     def say(self, kind: str, key: str, note: str, ours: str = "") -> None:
         """One key of it; an entry that is read twice is told of once."""
-        found = Finding(f"{INFO}: {self.name}.{key}", "", kind, ours, note)
-        if found not in self.draft.findings:
+        found = Finding(self.at + key, "", kind, hidden(ours), hidden(note))
+        if all(one.key != found.key for one in self.draft.findings):
             self.draft.findings.append(found)
 
 
@@ -120,20 +178,19 @@ def _path(draft: Draft, entry: dict[str, Any], folder: Path, told: _Told) -> str
         (key for key in ("ms_hub_url", "om_hub_url", "script_url", "cloud_file_name") if key in entry), "file_name"
     )
     told.say(NOT_CARRIED, where, "fetch it, and name the file in data.path; no script of a data set is ever run")
-    draft.todo.append(f"fetch the data set '{told.name}', and set data.path to its file")
+    draft.to_do(f"fetch the data set '{told.name}', and set data.path to its file")
     return ""
 
 
 def _format(entry: dict[str, Any], told: _Told) -> tuple[str, dict[str, str]]:
     """Our format, and the columns that are called otherwise."""
     kind = entry.get("formatting", "alpaca")
-    said = entry.get("columns") if isinstance(entry.get("columns"), dict) else {}
-    said = {str(key): str(value) for key, value in (said or {}).items() if value}
+    said = _said(entry)
     for key in [key for key in said if key in ("images", "videos", "audios", "kto_tag")]:
         told.say(NOT_CARRIED, f"columns.{key}", "only text is learned here")
         del said[key]
     if entry.get("ranking"):
-        told.say(CHANGED, "ranking", "the chosen answer is learned", "format=preference")
+        told.say(CHANGED, "ranking", "the chosen answer is learned", "format")
         names = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "messages": "prompt"}
         return "preference", {names[key]: value for key, value in said.items() if names.get(key, value) != value}
     if kind == "alpaca":
@@ -165,7 +222,10 @@ def _system(draft: Draft) -> None:
     if not draft.has("default_system"):
         return
     text = json.dumps(str(draft.value("default_system")), ensure_ascii=False)
-    columns = draft.settings.get("data.columns", {})
+    columns = dict(draft.settings.get("data.columns", {}))
+    if columns.get("system") == NOTHING:
+        del columns["system"]
+        draft.settings["data.columns"] = columns
     if draft.choices.get("data") == "alpaca" and "system" not in columns and not unsafe(text):
         column = f"{{{{ system | default({text}) }}}}"
         draft.changed(

@@ -1,5 +1,7 @@
 """What a file says of the machine: words of the command, because no recipe says how to fit a card."""
 
+from dataclasses import replace
+
 from sft_runner.config.installed import USUAL, names
 from sft_runner.importing.draft import NO_EFFECT, NOT_CARRIED, Draft
 
@@ -16,11 +18,16 @@ KERNELS = {"fa2": "flash_attention_2", "fa3": "flash_attention_3", "sdpa": "sdpa
 
 
 def machine(
-    draft: Draft, optimizer: str, half: tuple[str, ...] = ("bf16",), float16: tuple[str, ...] = ("fp16",)
+    draft: Draft,
+    optimizer: str,
+    half: tuple[str, ...] = ("bf16",),
+    float16: tuple[str, ...] = ("fp16",),
+    trained: tuple[str, ...] = (),
 ) -> None:
-    """Optimizer, precision, checkpointing, attention and sizes of a pass."""
+    """Optimizer, precision, checkpointing, attention and sizes of a pass. `trained`: keys of `half` that keep the
+    weights that train in 16 bits too."""
     _optimizer(draft, optimizer)
-    _precision(draft, half, float16)
+    _precision(draft, half, float16, trained)
     _checkpointing(draft)
     _attention(draft)
     for key in ("per_device_eval_batch_size", "eval_batch_size"):
@@ -54,15 +61,31 @@ def _optimizer(draft: Draft, key: str) -> None:
         draft.told(NOT_CARRIED, key, "transformers has no such optimizer; the hardware preset's is taken, AdamW")
 
 
-def _precision(draft: Draft, half: tuple[str, ...], float16: tuple[str, ...]) -> None:
+def trained_in_half(draft: Draft, key: str) -> None:
+    """Also the weights that train have 16 bits: the finding about `key` says it, where its first word was taken."""
+    index = next(index for index, one in enumerate(draft.findings) if one.key == key)
+    found = draft.findings[index]
+    if draft.words.get("hardware.dtype") == "bfloat16" and found.kind != NOT_CARRIED:
+        draft.words["hardware.trained_dtype"] = "bfloat16"
+        note = f"also the weights that train are kept in 16 bits; {found.note}"
+        ours = f"{found.ours}; hardware.trained_dtype=bfloat16"
+        draft.findings[index] = replace(found, ours=ours, note=note)
+
+
+def _precision(draft: Draft, half: tuple[str, ...], float16: tuple[str, ...], trained: tuple[str, ...]) -> None:
     for keys, ours in ((half, "bfloat16"), (float16, "float16")):
         for key in keys:
             if not draft.has(key):
                 continue
-            if draft.value(key) == "auto" or not draft.flag(key):
+            if draft.value(key) == "auto" and key in trained:
+                note = "on a card that has it the whole model is in 16 bits there: hardware.trained_dtype=bfloat16"
+                draft.told(NO_EFFECT, key, f"the hardware preset's; {note}")
+            elif not draft.flag(key) and draft.value(key) != "full":
                 draft.told(NO_EFFECT, key, "the hardware preset's")
             else:
                 draft.of_machine(key, "hardware.dtype", ours)
+                if key in trained:
+                    trained_in_half(draft, key)
 
 
 def _checkpointing(draft: Draft) -> None:

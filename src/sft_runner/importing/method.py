@@ -1,13 +1,9 @@
 """What trains: the adapter, how its base is stored, and the file of `conf/method` that says the same."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from sft_runner.config.schema import ALL_LINEAR
 from sft_runner.importing.draft import CHANGED, NO_EFFECT, NOT_CARRIED, Draft, as_number
 
-PEFT_OWN = ["q_proj", "v_proj"]
-"""What PEFT takes for most models where nothing is said."""
 STARTS = {
     "true": "default",
     "false": "",
@@ -37,13 +33,19 @@ class Words:
     """Its dropout."""
 
 
-def whole(draft: Draft, words: Words) -> None:
-    """The whole model trains: what is said of an adapter has no effect."""
+def whole(draft: Draft, words: Words, *bits: str) -> None:
+    """The whole model trains: what is said of an adapter has no effect. `bits`: keys that quantise the base."""
     draft.choices["method"] = "full"
     for key in (words.r, "lora_alpha", "lora_dropout", "lora_target", "lora_target_modules", "lora_target_linear",
                 words.dora, words.rslora, "lora_target_parameters", "lora_task_type"):  # fmt: skip
         if draft.has(key):
             draft.told(NO_EFFECT, key, "the whole model trains")
+    for key in bits:
+        if draft.has(key):
+            lost = draft.flag(key)
+            draft.told(
+                NOT_CARRIED if lost else NO_EFFECT, key, "weights of so few bits do not train" if lost else "off"
+            )
 
 
 def adapter(draft: Draft, words: Words, bits: str, said: bool) -> None:
@@ -65,18 +67,6 @@ def adapter(draft: Draft, words: Words, bits: str, said: bool) -> None:
             draft.carried(key, ours, draft.flag(key))
     _loraplus(draft)
     _choose(draft, bits, said)
-
-
-def targets(draft: Draft, key: str, value: Any, everything: tuple[str, ...] = (ALL_LINEAR, "all")) -> None:
-    """The modules that get an adapter: a list, or one text with commas."""
-    names = [str(name).strip() for name in (value if isinstance(value, list) else str(value).split(","))]
-    names = [name for name in names if name]
-    if any(name in everything for name in names):
-        draft.carried(key, "lora.target_modules", [ALL_LINEAR], "every linear layer but the output head")
-    elif not names or any(not name.replace(".", "").replace("_", "").replace("-", "").isalnum() for name in names):
-        draft.told(NOT_CARRIED, key, "modules are named one by one here, without patterns; set lora.target_modules")
-    else:
-        draft.carried(key, "lora.target_modules", names)
 
 
 def start(draft: Draft, key: str) -> None:
@@ -117,7 +107,7 @@ def _choose(draft: Draft, bits: str, said: bool) -> None:
     if said:
         settings["quantization.bits"] = bits
     else:
-        note = f"{draft.program} stores the base in 16 bits; leave it out to let the hardware preset decide"
+        note = f"{draft.program} does not quantise the base; leave it out to let the hardware preset decide"
         draft.assume("quantization.bits", bits, note)
 
 

@@ -14,7 +14,7 @@ def model(draft: Draft, key: str, revision: str) -> None:
     pinned = str(draft.value(revision, ""))
     commit = pinned if re.fullmatch(r"[0-9a-f]{40}", pinned) else ""
     if not name:
-        draft.todo.append("name the model: model=NAME, or model.name=OWNER/NAME")
+        draft.to_do("name the model: model=NAME, or model.name=OWNER/NAME")
     elif (choice := _choice(name)) and not commit:
         draft.choices["model"] = choice
         draft.told("carried", key, "", f"model={choice}")

@@ -13,7 +13,7 @@ from sft_runner.config import sources
 from sft_runner.config.schema import Config, flatten
 from sft_runner.disk import explained, sync_folder
 from sft_runner.errors import UserError
-from sft_runner.importing.draft import Draft
+from sft_runner.importing.draft import Draft, hidden
 from sft_runner.method import number
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -27,7 +27,7 @@ def text(draft: Draft, name: str, origin: Path, comment: str) -> str:
     """The YAML of the recipe called `name`, in the order of our keys."""
     said = shlex.join(["python", "-m", "sft_runner", f"recipe={_word(name)}", *_words(draft)])
     lines = [
-        f"# goal:     {_line(comment) or f'what {origin.name} of {draft.program} trains'}",
+        f"# goal:     {_line(hidden(comment)) or f'what {origin.name} of {draft.program} trains'}",
         "# hardware: that of the file is not known; not measured yet",
         "# result:   not measured yet",
         f"# command:  {said}",
@@ -90,7 +90,7 @@ def _only_for_cards(draft: Draft, name: str) -> bool:
         return False
     refused = [key for key, value in draft.words.items() if check(name, {key: value})]
     for key in refused:
-        draft.todo.append(f"on a card add {key}={draft.words.pop(key)} to the command: the CPU does not take it")
+        draft.to_do(f"on a card add {key}={draft.words.pop(key)} to the command: the CPU does not take it")
     return bool(refused)
 
 
@@ -162,8 +162,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    number_like = re.fullmatch(r"[-+.\d].*|(?i:nan|inf)", text, re.DOTALL)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if number_like else None)
+    quoted = re.fullmatch(r"[-+.\d].*|(?i:nan|inf)|.*['\n].*", text, re.DOTALL)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
 
 
 _Dumper.add_representer(str, _text)

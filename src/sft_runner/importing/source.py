@@ -49,7 +49,7 @@ class Source:
                 and all(isinstance(row, dict) and row for row in value)
             ):
                 for index, row in enumerate(value):
-                    found |= {f"{key}[{index}].{name}": inner for name, inner in row.items()}
+                    found |= {f"{key}[{index}].{name}": inner for name, inner in _opened(row)}
             else:
                 found[key] = value
         return found
@@ -159,8 +159,20 @@ def _lines(root: yaml.Node) -> Iterator[tuple[str, int]]:
         yield str(name.value), name.start_mark.line + 1
         if name.value in ROWS and isinstance(value, yaml.SequenceNode):
             for index, row in enumerate(value.value):
-                for inner, _ in row.value if isinstance(row, yaml.MappingNode) else ():
-                    yield f"{name.value}[{index}].{inner.value}", inner.start_mark.line + 1
+                for inner, held in row.value if isinstance(row, yaml.MappingNode) else ():
+                    key = f"{name.value}[{index}].{inner.value}"
+                    yield key, inner.start_mark.line + 1
+                    for part, _ in held.value if isinstance(held, yaml.MappingNode) and inner.value == "type" else ():
+                        yield f"{key}.{part.value}", part.start_mark.line + 1
+
+
+def _opened(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys of a data set; a prompt of the user's own has keys itself: `type.format`."""
+    for name, inner in row.items():
+        if name == "type" and isinstance(inner, dict) and inner:
+            yield from ((f"type.{part}", value) for part, value in inner.items())
+        else:
+            yield name, inner
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,11 @@ def report(draft: Draft, lines: dict[str, int], origin: Path, recipe: Path, refu
         ]
         found += [f"  {one.key}={typed(one.value)}: {one.note}" for one in draft.assumed]
     if draft.todo:
-        found += ["", "to do before it can run", *(f"  - {todo}" for todo in dict.fromkeys(draft.todo))]
+        found += [
+            "",
+            f"to do before it runs as it did there ({len(draft.todo)})",
+            *(f"  - {todo}" for todo in draft.todo),
+        ]
     if refused:
         found += ["", "it would be refused as it stands", *(f"  {line}" for line in refused.splitlines())]
     return "\n".join(found)
@@ -48,7 +52,7 @@ def as_json(draft: Draft, lines: dict[str, int], origin: Path, recipe: Path, kin
         **lists,
         "assumed": [{"key": one.key, "value": one.value, "note": one.note} for one in draft.assumed],
         "words": [f"{key}={value}" for key, value in sorted(draft.words.items())],
-        "to_do": list(dict.fromkeys(draft.todo)),
+        "to_do": draft.todo,
         "refused": refused or None,
     }
 

@@ -1,10 +1,13 @@
 """Steps, rates, looks and checkpoints, which all three programs say in the words of `TrainingArguments`."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sft_runner.config.installed import names
 from sft_runner.importing.draft import NO_EFFECT, NOT_CARRIED, Draft, as_number
+from sft_runner.importing.packing import packed, packs
 
 NUMBERS = {
     "learning_rate": "train.learning_rate",
@@ -34,6 +37,8 @@ class Words:
     """Shape of the learning rate."""
     micro_batch: str = "per_device_train_batch_size"
     """Rows of one pass on one device."""
+    whole_batch: str = ""
+    """Rows of one device in a step; empty where only the passes are counted."""
     default_epochs: float = 3.0
     """Its epochs."""
     default_scheduler: str = "linear"
@@ -61,11 +66,25 @@ def training(draft: Draft, words: Words, devices: int) -> None:
     _checkpoints(draft, words)
     _best(draft)
     _extra(draft)
+    if packs(draft):
+        packed(draft)
 
 
-def packs(draft: Draft) -> bool:
-    """Whether a row of a batch is a pack of rows there."""
-    return draft.flag("sample_packing") or draft.flag("packing") or draft.flag("neat_packing")
+def length(draft: Draft, default: int, *keys: str) -> None:
+    """The longest row in tokens."""
+    for key in keys:
+        if draft.has(key):
+            tokens = draft.number(key)
+            if tokens and tokens >= 8:
+                draft.carried(key, "data.max_length", int(tokens))
+            else:
+                draft.told(NOT_CARRIED, key, "is no number of tokens; set data.max_length")
+    draft.assume("data.max_length", default)
+
+
+def counted(number: float, one: str, many: str = "") -> str:
+    """`1 device`, `2 devices`."""
+    return f"{number:g} {one if number == 1 else many or one + 's'}"
 
 
 def _number(draft: Draft, key: str, ours: str) -> None:
@@ -83,16 +102,23 @@ def _batch(draft: Draft, words: Words, devices: int) -> None:
     micro = draft.number(words.micro_batch, words.default_micro_batch)
     passes = draft.number("gradient_accumulation_steps", 1)
     keys = [key for key in (words.micro_batch, "gradient_accumulation_steps") if draft.has(key)]
+    if words.whole_batch and draft.has(words.whole_batch):
+        rows = draft.number(words.whole_batch)
+        if draft.value("gradient_accumulation_steps") is not None:
+            draft.told(NO_EFFECT, words.whole_batch, "gradient_accumulation_steps goes before it")
+        else:
+            keys.append(words.whole_batch)
+            passes = rows // micro if rows and micro and micro >= 1 else None
     if micro is None or passes is None or micro < 1 or passes < 1:
         for key in keys:
             draft.told(NOT_CARRIED, key, "is no number of rows; set train.batch_size")
         return
-    rows = int(micro * passes * devices)
-    note = f"{micro:g} a pass x {passes:g} passes x {devices} device{'s' if devices > 1 else ''}"
+    note = f"{micro:g} a pass x {counted(passes, 'pass', 'passes')} x {counted(devices, 'device')}"
     if packs(draft):
-        note += ", of packs of rows there: raise it by the rows that fit in a pack"
+        note += ", of packs of rows there"
     if devices == 1:
         note += "; --devices N counts more of them"
+    rows = int(micro * passes * devices)
     if not keys:
         draft.assume("train.batch_size", rows, f"the default of {draft.program}: {note}")
     for key in keys:
@@ -127,6 +153,8 @@ def _schedule(draft: Draft, words: Words) -> None:
             known = "cosine, linear, constant, cosine_with_min_lr"
             draft.told(NOT_CARRIED, words.scheduler, f"no such shape here, cosine is taken; others: {known}")
             draft.settings["train.lr_scheduler_type"] = "cosine"
+            if draft.has("lr_scheduler_kwargs"):
+                draft.told(NOT_CARRIED, "lr_scheduler_kwargs", f"belongs to {words.scheduler}: {shape}")
     draft.assume("train.lr_scheduler_type", words.default_scheduler)
     steps, share = draft.number("warmup_steps"), draft.number("warmup_ratio")
     if draft.has("warmup_steps"):
@@ -207,7 +235,9 @@ def _share(draft: Draft, key: str, ours: str, times: float | None, words: Words)
     elif times * epochs <= 1:
         draft.told(NO_EFFECT, key, "once at the end, which is done anyway")
     else:
-        draft.changed(key, ours, round(1 / (times * epochs), 6), f"{times:g} in each of {epochs:g} epochs, as a share")
+        draft.changed(
+            key, ours, round(1 / (times * epochs), 6), f"{times:g} in each of {counted(epochs, 'epoch')}, as a share"
+        )
 
 
 def _best(draft: Draft) -> None:
@@ -240,9 +270,23 @@ def _extra(draft: Draft) -> None:
         value: Any = as_number(said) if kind == "a number" else said
         if kind == "a text" and isinstance(said, dict):  # as axolotl takes it
             value = ",".join(f"{name}={inner}" for name, inner in said.items())
-        if not isinstance(value, _KINDS[kind]):
+        if kind == "a mapping":
+            value = _mapping(said)
+            if value:  # what another key says of it stays
+                value = value | draft.settings.get(f"train.extra.{key}", {})
+        if value == {}:
+            draft.told(NO_EFFECT, key, "empty")
+        elif not isinstance(value, _KINDS[kind]):
             draft.told(NOT_CARRIED, key, f"is not {kind}; see train.extra")
         elif key == "neftune_noise_alpha" and (as_number(value) or 0) <= 0:
             draft.told(NO_EFFECT, key, "off, as here")
         else:
             draft.carried(key, f"train.extra.{key}", value)
+
+
+def _mapping(said: Any) -> Any:
+    """A mapping that may stand there as JSON, as transformers takes it too."""
+    if isinstance(said, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(said)
+    return said

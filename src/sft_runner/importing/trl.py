@@ -5,12 +5,14 @@ from typing import Any
 
 from sft_runner.importing import fields
 from sft_runner.importing.draft import CHANGED, NO_EFFECT, NOT_CARRIED, Draft, notes, unsafe
-from sft_runner.importing.machine import dtype, machine
-from sft_runner.importing.method import PEFT_OWN, Words, adapter, quantized, targets, whole
+from sft_runner.importing.machine import dtype, machine, trained_in_half
+from sft_runner.importing.method import Words, adapter, quantized, whole
 from sft_runner.importing.model import model
-from sft_runner.importing.rows import HELD_OUT, Rows, address, columns_of, named, place
+from sft_runner.importing.packing import packing
+from sft_runner.importing.rows import HELD_OUT, Rows, address, columns_of, files, named, place
+from sft_runner.importing.targets import parameters, targets, usual_targets
 from sft_runner.importing.training import Words as Course
-from sft_runner.importing.training import packs, training
+from sft_runner.importing.training import length, training
 
 NAME = "TRL"
 WORDS = Words(default_r=16, default_alpha=32, default_dropout=0.05)
@@ -32,7 +34,7 @@ KEYS_NO_EFFECT = notes(
         "speed only": "dataset_streaming streaming dataset_batch_size gradient_checkpointing_use_reentrant",
         "a causal model is what is trained": "lora_task_type",
         "one process on one device trains here": "ignore_bias_buffers",
-        "NF4 with double quantisation is what quantization.bits=4 means": "use_bnb_nested_quant bnb_4bit_quant_storage",
+        "NF4 with double quantisation is what quantization.bits=4 means": "bnb_4bit_quant_storage",
     }
 )
 KEYS_NOT_CARRIED = notes(
@@ -59,6 +61,10 @@ def marks(values: dict[str, Any]) -> int:
 
 def translate(draft: Draft, path: Path, devices: int, folders: list[Path]) -> None:
     """Every key into one list. `devices`: on how many it was trained."""
+    if _endless(draft):
+        draft.told(NOT_CARRIED, "max_length", "no row is too long there; here data.max_length is the longest")
+        draft.to_do("set data.max_length to the longest row that there is: nothing is cut there")
+        draft.assume("data.overlong", "error", "nothing is cut there")
     draft.empty(known())
     model(draft, "model_name_or_path", "model_revision")
     _method(draft)
@@ -67,8 +73,7 @@ def translate(draft: Draft, path: Path, devices: int, folders: list[Path]) -> No
     training(draft, COURSE, devices)
     machine(draft, "optim")
     for key in ("dtype", "torch_dtype"):
-        if draft.has(key):
-            dtype(draft, key)
+        _stored(draft, key)
     draft.table(NO_EFFECT, KEYS_NO_EFFECT)
     draft.table(NOT_CARRIED, KEYS_NOT_CARRIED)
     fields.rest(draft)
@@ -79,24 +84,18 @@ def _method(draft: Draft) -> None:
     if not draft.flag("use_peft"):
         if draft.has("use_peft"):
             draft.told("carried", "use_peft", "", "method=full")
-        whole(draft, WORDS)
-        for key in ("load_in_4bit", "load_in_8bit"):
-            if draft.has(key):
-                lost = draft.flag(key)
-                draft.told(
-                    NOT_CARRIED if lost else NO_EFFECT, key, "weights of so few bits do not train" if lost else "off"
-                )
+        whole(draft, WORDS, "load_in_4bit", "load_in_8bit")
         return
     bits, said = quantized(draft, "load_in_4bit", "load_in_8bit")
-    if draft.has("bnb_4bit_quant_type"):
-        same = draft.value("bnb_4bit_quant_type") == "nf4"
-        draft.told(NO_EFFECT if same else NOT_CARRIED, "bnb_4bit_quant_type", "4 bits are NF4 here")
+    for key, usual in (("bnb_4bit_quant_type", "nf4"), ("use_bnb_nested_quant", True)):
+        if draft.has(key):
+            same = bits != "4" or draft.value(key) == usual
+            note = "NF4 with double quantisation is what quantization.bits=4 means"
+            draft.told(NO_EFFECT if same else CHANGED, key, note, "" if same else "quantization.bits=4")
     if draft.has("lora_target_modules"):
-        targets(draft, "lora_target_modules", draft.value("lora_target_modules"))
-    draft.assume("lora.target_modules", PEFT_OWN, "what PEFT takes where nothing is named")
-    if draft.has("lora_target_parameters"):
-        value = draft.value("lora_target_parameters")
-        draft.carried("lora_target_parameters", "lora.target_parameters", value if isinstance(value, list) else [value])
+        targets(draft, "lora_target_modules")
+    usual_targets(draft, "lora_target_modules")
+    parameters(draft)
     adapter(draft, WORDS, bits, said)
     draft.told("carried", "use_peft", "", f"method={draft.choices['method']}")
 
@@ -117,8 +116,8 @@ def _datasets(draft: Draft, beside: Path) -> None:
         else:
             split = str(draft.value("dataset_train_split", "train"))
             path = address(draft, name, beside, glob="" if split == "train" else f"*{split}*")
-            found = [Rows(named(name), path, format, columns)]
-            draft.told("carried" if path else NOT_CARRIED, "dataset_name", "", f"data.path={path}" if path else "")
+            found = [Rows(named(name), path, format, columns, {}, ("dataset_name", "dataset_text_field"))]
+            draft.told("carried", "dataset_name", "", "path")
     place(draft, found)
     for key in ("dataset_train_split", "dataset_test_split"):
         if draft.has(key):
@@ -130,21 +129,19 @@ def _datasets(draft: Draft, beside: Path) -> None:
 
 def _one(draft: Draft, at: str, beside: Path, format: str, columns: dict[str, str]) -> list[Rows]:
     """An entry of a mixture; several files make several."""
-    files = draft.value(at + "data_files")
-    listed = [str(file) for file in (files if isinstance(files, list) else [files] if files else [])]
-    path = str(draft.value(at + "path", ""))
-    found = [Rows(named(part), address(draft, part, beside), format, columns) for part in listed or [path]]
-    fraction = draft.number(at + "fraction")
+    listed = files(draft.value(at + "data_files"), str(draft.value(at + "split", "train")).partition("[")[0])
+    keys = (at, "dataset_text_field")
+    found = [
+        Rows(named(part), address(draft, part, beside), format, columns, {}, keys)
+        for part in listed or [str(draft.value(at + "path", ""))]
+    ]
     if draft.has(at + "fraction"):
-        if fraction and 0 < fraction < 1:
-            for rows in found:
-                rows.limits["weight"] = fraction
-            draft.told(CHANGED, at + "fraction", "a share of the rows of an epoch", f"data.sources.*.weight={fraction}")
-        else:
-            draft.told(NO_EFFECT, at + "fraction", "all rows")
+        note = "a share of the whole mixture there: set cap for each of data.sources"
+        draft.told(NOT_CARRIED, at + "fraction", note)
+        draft.to_do(f"{at}fraction is {note}")
     for key in ("path", "data_files"):
         if draft.has(at + key):
-            draft.told("carried", at + key, "", f"data.path={', '.join(rows.path for rows in found)}")
+            draft.told("carried", at + key, "", "path")
     for key, note in (
         ("name", "a subset is a folder of the data set: name its files in the path"),
         ("data_dir", "name the folder in the path"),
@@ -165,29 +162,33 @@ def _columns(draft: Draft) -> tuple[dict[str, str], str]:
     if unsafe(field):
         draft.told(NOT_CARRIED, "dataset_text_field", "holds ${...}, which would be read as a reference here")
         return {}, "auto"
+    if field == "":
+        draft.told(NO_EFFECT, "dataset_text_field", "empty")
+        return {}, "auto"
     if field == "text":
         draft.told(NO_EFFECT, "dataset_text_field", "called so here too")
         return {}, "auto"
-    draft.told("carried", "dataset_text_field", "", f"data.columns={{text: {field}}}")
+    draft.told("carried", "dataset_text_field", "", "columns.text")
     return {"text": str(field)}, "text"
 
 
 def _data(draft: Draft) -> None:
     """Length, packing, held-out rows and what carries loss."""
-    for key in ("max_length", "max_seq_length"):
-        if draft.has(key):
-            length = draft.number(key)
-            if length and length >= 8:
-                draft.carried(key, "data.max_length", int(length))
-            else:
-                draft.told(NOT_CARRIED, key, "is no number of tokens; set data.max_length")
-    draft.assume("data.max_length", 1024)
+    if draft.given.get("packing_strategy") in ("bfd_split", "bfd-requeue") and draft.flag("packing"):
+        draft.carried("packing_strategy", "data.overlong", "split")
+    if draft.has("packing_strategy"):
+        note = "passes are cut by the lengths of rows, and no row is cut: see train.packing"
+        same = draft.value("packing_strategy") == "bfd" or not draft.flag("packing")
+        draft.told(NO_EFFECT if same else NOT_CARRIED, "packing_strategy", note)
     if draft.has("truncation_mode"):
-        draft.changed("truncation_mode", "data.overlong", "truncate", "a row is cut at its end, behind an answer")
+        if draft.settings.get("data.overlong"):
+            draft.told(NO_EFFECT, "truncation_mode", "no row is cut")
+        else:
+            draft.changed("truncation_mode", "data.overlong", "truncate", "a row is cut at its end, behind an answer")
+    if not _endless(draft):
+        length(draft, 1024, "max_length", "max_seq_length")
     draft.assume("data.overlong", "truncate", "longer rows are cut there")
-    if draft.has("packing"):
-        note = "speed only: each step has the same rows, and none sees another"
-        draft.changed("packing", "train.packing", packs(draft), note)
+    packing(draft, "packing")
     _loss(draft)
     if draft.has("test_split_size") and (size := draft.number("test_split_size")):
         draft.carried("test_split_size", "data.held_out", size)
@@ -198,6 +199,27 @@ def _data(draft: Draft) -> None:
             draft.carried("chat_template_path", "data.template", path)
     if draft.has("shuffle_dataset"):
         draft.told(NO_EFFECT, "shuffle_dataset", "rows are drawn by data.seed and train.seed")
+
+
+def _endless(draft: Draft) -> bool:
+    """Whether no row is too long: a null says so, which is not the same as nothing."""
+    return "max_length" in draft.given and draft.given["max_length"] is None
+
+
+def _stored(draft: Draft, key: str) -> None:
+    """The precision of the model's weights; `bf16` and `fp16` say that of the arithmetic, and go before it."""
+    if not draft.has(key):
+        return
+    said, full = str(draft.value(key)).removeprefix("torch."), draft.choices["method"] == "full"
+    if said == "float32" and (draft.value("bf16") is None or draft.flag("bf16") or draft.flag("fp16")):
+        note = "weights that train have 32 bits here too; hardware.dtype is that of the arithmetic"
+        draft.told(NO_EFFECT, key, note)
+    elif said == "auto" and full:
+        draft.told(NOT_CARRIED, key, "weights that train have 32 bits; hardware.trained_dtype=bfloat16 says otherwise")
+    else:
+        dtype(draft, key)
+        if said == "bfloat16" and full:
+            trained_in_half(draft, key)
 
 
 def _loss(draft: Draft) -> None:
@@ -222,4 +244,4 @@ def _loss(draft: Draft) -> None:
     elif any({"prompt", "completion"} <= columns for columns in seen):
         draft.assume("data.train_on", "completion", "TRL learns the completion")
     elif not all(seen):
-        draft.todo.append("TRL learns all tokens of messages, here answers are learned; data.train_on=all is as there")
+        draft.to_do("TRL learns all tokens of messages, here answers are learned; data.train_on=all is as there")

@@ -1,12 +1,11 @@
 """The page of a run: what was asked, what was planned, what happened, and what proves it."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sft_runner import seal
-from sft_runner.disk import explained, sync_folder
+from sft_runner.disk import explained
 from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan
 from sft_runner.runs import RunFolder
@@ -58,20 +57,3 @@ def make(record: "Record") -> list[Path]:
 def _failed(error: Exception) -> list[Path]:
     print(f"warning: the run's report could not be written: {type(error).__name__}: {error}", file=sys.stderr)
     return []
-
-
-def keep(path: Path, text: str) -> None:
-    """Write a text aside, sync it, rename it; its folder is made. Half a surrogate, which no file can hold, becomes a
-    question mark."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "w", encoding="utf-8", errors="replace") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-            sync_folder(path.parent)
-        finally:
-            aside.unlink(missing_ok=True)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from sft_runner.data.sources import git
 from sft_runner.data.sources.naming import shown
 from sft_runner.errors import DataError, suggestion
+from sft_runner.masking import masked
 
 _PACKAGE = Path(__file__).parents[2]
 EMBEDDED = _PACKAGE / "embedded"
@@ -33,7 +35,8 @@ class LocalAddress:
             return _embedded(self.path.removeprefix("embedded:"))
         path = _absolute(self.path)
         if not path.exists():
-            raise DataError(f"data.path: there is no file or folder {shown(self.path)}", _sibling(path))
+            hint = f"from elsewhere it is hf://OWNER/NAME or {git.FORM}" if "://" in self.path else _sibling(path)
+            raise DataError(f"data.path: there is no file or folder {masked(shown(self.path))}", hint)
         return path
 
     def fetch(self) -> None:

@@ -2,14 +2,18 @@
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from sft_runner.errors import UnknownName, UserError
 
 LINK, SUBMODULE = "120000", "160000"
 """Modes of entries that are no files."""
+CHUNK = 1 << 20
+"""Bytes that are read at once."""
 _ABSENT = "000000"
 _QUIET = {
     "GIT_OPTIONAL_LOCKS": "0",
@@ -54,6 +58,8 @@ class Repository:
     """Whether its history is cut off."""
     objects: Path
     """Where git keeps its objects; large files lie beside them (`lfs/objects`)."""
+    variables: Mapping[str, str]
+    """What git is to be told besides."""
 
     @classmethod
     def around(cls, folder: Path) -> "Repository":
@@ -65,10 +71,15 @@ class Repository:
             if "not a git repository" in said or "must be run in a work tree" in said:
                 hint = "diff compares with a commit; run it in the folder of the project, after git init and a commit"
                 raise UserError(f"there is no git repository around {folder}", hint)
-            raise UserError(f"git: {said}", "git itself says why")
-        top, shallow, common = os.fsdecode(ended.stdout).splitlines()
+            lines = ended.stderr.decode(errors="replace").split("\n")
+            hint = next(
+                (line.strip() for line in lines if line.strip().startswith("git config")), "git itself says why"
+            )
+            raise UserError(f"git: {said}", hint)
+        top, shallow, common = os.fsdecode(ended.stdout).removesuffix("\n").rsplit("\n", 2)
         where = Path(top).resolve()
-        return cls(where, folder.resolve().relative_to(where), shallow == "true", (folder / common).resolve())
+        prefix, objects = folder.resolve().relative_to(where), (folder / common).resolve()
+        return cls(where, prefix, shallow == "true", objects, _without_filters(where))
 
     def commit(self, name: str) -> Commit:
         """The commit that a reference names. Raises `UserError` for one that is not there."""
@@ -128,45 +139,50 @@ class Repository:
             found[path] = self._entry(commit, path)
         return found
 
-    def untracked(self, *folders: str) -> list[str]:
+    def untracked(self) -> list[str]:
         """Files that git neither tracks nor ignores, from the top."""
-        words = (
-            "ls-files",
-            "-z",
-            "--full-name",
-            "--others",
-            "--exclude-standard",
-            "--",
-            *(f":(top,literal){name}" for name in folders),
-        )
-        return [name for name in os.fsdecode(self._must(*words)).split("\0") if name]
+        told = os.fsdecode(self._must("ls-files", "-z", "--full-name", "--others", "--exclude-standard"))
+        return [name.removesuffix("/") for name in told.split("\0") if name]
 
-    def contents(self, blobs: Iterable[str]) -> Iterator[bytes]:
-        """The bytes of each blob, one after the other."""
-        with subprocess.Popen(
-            _command("cat-file", "--batch"),
-            cwd=self.top,
-            env=_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as git:
-            assert git.stdin
-            assert git.stdout
-            for oid in blobs:
-                git.stdin.write(f"{oid}\n".encode())
-                git.stdin.flush()
-                told = git.stdout.readline().split()
-                if len(told) != 3:
-                    raise UserError(f"git: the object {oid} is not in this clone", _DEPTH)
-                yield git.stdout.read(int(told[2]))
-                git.stdout.read(1)
-            git.stdin.close()
+    def write(self, files: Mapping[Path, str]) -> None:
+        """Write blobs: the file of each -> its name. Raises `UserError` where this clone lacks one."""
+        if not files:
+            return
+        with tempfile.TemporaryFile() as asked:  # as a pipe it could be full while the answers wait
+            asked.write("".join(f"{oid}\n" for oid in files.values()).encode())
+            asked.seek(0)
+            with subprocess.Popen(
+                [*_COMMAND, "cat-file", "--batch", "--buffer"],
+                cwd=self.top,
+                env={**os.environ, **_QUIET},
+                stdin=asked,
+                stdout=subprocess.PIPE,
+            ) as git:
+                assert git.stdout
+                for place, oid in files.items():
+                    told = git.stdout.readline().split()
+                    if len(told) != 3:
+                        raise UserError(f"git: the object {oid} is not in this clone", _DEPTH)
+                    with open(place, "wb") as file:
+                        left = int(told[2])
+                        while left:
+                            part = git.stdout.read(min(left, CHUNK))
+                            if not part:
+                                raise UserError(f"git: the object {oid} cannot be read", "git fsck says more")
+                            file.write(part)
+                            left -= len(part)
+                    git.stdout.read(1)
 
-    def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
-        """Blob -> its bytes; those that are not in this clone are left out."""
-        asked = "".join(f"{oid}\n" for oid in blobs).encode()
-        lines = os.fsdecode(self._must("cat-file", "--batch-check", input=asked)).splitlines()
-        return {words[0]: int(words[2]) for words in map(str.split, lines) if len(words) == 3}
+    def links(self, differing: Iterable[str]) -> dict[str, str]:
+        """The links of the working tree that git tracks, and those at paths that differ: path -> target."""
+        entries = os.fsdecode(self._must("ls-files", "-z", "--stage")).split("\0")
+        tracked = [entry.partition("\t")[2] for entry in entries if entry.startswith(LINK)]
+        paths = [*tracked, *differing]
+        return {path: os.readlink(self.top / path) for path in paths if (self.top / path).is_symlink()}
+
+    def target(self, link: Blob) -> str:
+        """Where a link of a commit leads to."""
+        return os.fsdecode(self._must("cat-file", "blob", link.oid))
 
     def _default(self) -> Commit:
         """The merge base with the default branch, else with the branch's upstream, else HEAD."""
@@ -199,37 +215,47 @@ class Repository:
     def _lines(self, *words: str) -> list[str]:
         """What git says; empty where it fails."""
         ended = self._ask(*words)
-        return os.fsdecode(ended.stdout).splitlines() if ended.returncode == 0 else []
+        return os.fsdecode(ended.stdout).split("\n")[:-1] if ended.returncode == 0 else []
 
-    def _must(self, *words: str, input: bytes = b"") -> bytes:
-        ended = self._ask(*words, input=input)
+    def _must(self, *words: str) -> bytes:
+        ended = self._ask(*words)
         if ended.returncode:
             raise UserError(f"git {words[0]}: {_said(ended)}", _DEPTH if self.shallow else "git itself says why")
         return ended.stdout
 
-    def _ask(self, *words: str, input: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-        return _git(self.top, *words, input=input)
+    def _ask(self, *words: str) -> "subprocess.CompletedProcess[bytes]":
+        return _git(self.top, *words, more=self.variables)
 
 
 _DEPTH = "fetch the whole history: git fetch --unshallow, or fetch-depth: 0 of actions/checkout"
 
 
-def _git(folder: Path, *words: str, input: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    """Raises `UserError` where there is no git."""
+def _git(
+    folder: Path, *words: str, more: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[bytes]":
+    """Raises `UserError` where there is no git. `more` are variables."""
+    environment = {**os.environ, **_QUIET, **more}
     try:
         return subprocess.run(
-            _command(*words), cwd=folder, env=_environment(), input=input, capture_output=True, check=False
+            [*_COMMAND, *words], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
     except FileNotFoundError:
         raise UserError("git is not on this machine", "install git; diff compares with a commit") from None
 
 
-def _command(*words: str) -> list[str]:
-    return ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", *words]
+_COMMAND = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
 
 
-def _environment() -> Mapping[str, str]:
-    return {**os.environ, **_QUIET}
+def _without_filters(folder: Path) -> dict[str, str]:
+    """Variables with which no filter program runs: git would start those of changed files to compare them."""
+    words = ("config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$")
+    names = os.fsdecode(_git(folder, *words).stdout).split("\0")[:-1]
+    environment: dict[str, str] = {}
+    said = [(name, "false" if name.endswith(".required") else "") for name in dict.fromkeys(names)]
+    for number, (name, value) in enumerate(said, int(os.environ.get("GIT_CONFIG_COUNT") or 0)):
+        environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+        environment["GIT_CONFIG_COUNT"] = str(number + 1)
+    return environment
 
 
 def _said(ended: "subprocess.CompletedProcess[bytes]") -> str:

@@ -5,8 +5,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sft_runner.review.diff.changes import Change, Difference
-from sft_runner.review.diff.text import KINDS, figures, groups, named, runs, summary, value
+from sft_runner.review.diff.text import KINDS, errors, figures, groups, named, settings, stages, summary
+from sft_runner.review.diff.values import ABSENT
 
+MARK = "<!-- sft-runner diff -->"
+"""First line, by which a workflow finds its comment again."""
 LIMIT = 65_536
 """Characters that GitHub takes in a comment."""
 OPEN = 12
@@ -17,10 +20,11 @@ ROOM = 200
 
 def markdown(found: Difference, limit: int = LIMIT) -> str:
     """The whole difference; where it is longer than `limit`, the groups that do not fit are counted."""
-    head = [f"**{cell(summary(found))}**", "", f"{cell(found.told[0])} → {cell(found.told[1])}", ""]
+    head = [MARK, f"**{cell(summary(found))}**", "", f"{cell(found.told[0])} → {cell(found.told[1])}", ""]
     tail = [f"- {code(old)} is called {code(new)} and has the same values" for old, new in found.renamed]
     tail += [f"- {code(path)} differs, and no recipe uses it" for path in found.unused]
-    tail += [f"- {code(case)} cannot be resolved on either side: {cell(why)}" for case, why in found.broken]
+    tail += [f"- {code(case)} cannot run, before or after: {cell(why)}" for case, why in found.broken]
+    tail += [f"- not known: {cell(told)}" for told in found.unknown]
     tail += [f"- {cell(note)}" for note in found.notes]
     blocks = ["\n".join(_block(group)) for group in groups(found.changes)]
     end = "\n".join(tail)
@@ -44,7 +48,8 @@ def cell(text: str) -> str:
 
 def code(text: str) -> str:
     """Text in a fixed font; backticks and pipes stay what they are."""
-    return f"<code>{html.escape(' '.join(text.split()), quote=False).translate(_AS_NUMBERS)}</code>" if text else ""
+    escaped = html.escape(re.sub(r"[\r\n]+", " ", text), quote=False).translate(_AS_NUMBERS)
+    return f"<code>{escaped.replace('  ', '&nbsp; ')}</code>" if text else ""
 
 
 def _block(group: Sequence[Change]) -> Iterator[str]:
@@ -69,27 +74,23 @@ def _block(group: Sequence[Change]) -> Iterator[str]:
 
 def _lines(group: Sequence[Change]) -> Iterator[str]:
     first = group[0]
-    for title, why in zip(("before", "after"), first.errors, strict=True):
-        if why:
-            yield f"- {title}: {cell(why)}"
+    for title, why in errors(first):
+        yield f"- {title}: {cell(why)}"
     if any(first.errors):
         yield ""
     if first.values:
         yield from ["| key | old | new | set by |", "|---|---|---|---|"]
-        for one in first.values:
-            places = dict.fromkeys(filter(None, (one.old_place, one.new_place)))
-            told = " → ".join(map(cell, places))
-            yield f"| {code(one.key)} | {code(value(one.old))} | {code(value(one.new))} | {told} |"
+        for key, old, new, places in settings(group):
+            yield f"| {code(key)} | {code(old)} | {code(new)} | {cell(places)} |"
         yield ""
-    for line in runs(first.stages) if first.kind != "added" else ():
-        yield f"- runs again: {cell(line)}"
+    yield from (f"- {cell(line)}" for line in stages(first))
     numbers = figures(group)
     if numbers:
         yield from ["", "| plan | old | new |", "|---|---|---|"]
         for names, counted in numbers:
             for figure in counted:
                 what = cell(f"{names}: {figure.name}" if names else figure.name)
-                yield f"| {what} | {cell(value(figure.old))} | {cell(value(figure.new))} |"
+                yield f"| {what} | {cell(figure.old or ABSENT)} | {cell(figure.new or ABSENT)} |"
 
 
 _AS_NUMBERS = {ord(char): f"&#{ord(char)};" for char in "`|*_[]\\~@#"}

@@ -1,20 +1,25 @@
 """Both sides of a comparison, resolved at the same time: which code and which files each of them takes."""
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sft_runner.config.file import read
+from sft_runner.config.file import read, shown
 from sft_runner.config.sources import PACKAGE, folders
 from sft_runner.errors import MachineError, UnknownName, UserError
-from sft_runner.review.diff import tree
 from sft_runner.review.diff.answers import Answer, Place, answers
-from sft_runner.review.diff.git import Blob, Commit, Repository
+from sft_runner.review.diff.cleaning import cleaned, read_by
+from sft_runner.review.diff.git import LINK, Blob, Commit, Repository
 from sft_runner.review.diff.side import Request
+from sft_runner.review.diff.tree import Tree
+
+_PREFIX = "sft-runner-diff-"
+"""What the folders of this command begin with; behind it is the number of its process."""
+_Differing = dict[str, Blob | None]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Sides:
     """Files of `conf/` whose values differ, from the current folder."""
     notes: list[str] = field(default_factory=list)
     """What a person should know of how they were compared."""
+    unknown: list[str] = field(default_factory=list)
+    """What a recipe reads and nobody can compare."""
 
 
 def sides(said: str | None, words: Sequence[str], only: Collection[str]) -> Sides:
@@ -40,42 +47,67 @@ def sides(said: str | None, words: Sequence[str], only: Collection[str]) -> Side
     told = (str(old), str(new) if new else "the working tree")
     before, after = _differing(repository, old, new)
     changed = {path for path in {*before, *after} if before.get(path, path) != after.get(path, path)}
-    if not changed:
-        _require(only, {file.stem for file in Path("recipes").glob("*.yaml")} if new is None else only)
+    if not changed and not words and not only:
         return Sides({}, {}, told)
-    root = Path(tempfile.mkdtemp(prefix="sft-runner-diff-")).resolve()
+    _remove_left_over()
+    root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")).resolve()
     try:
-        mentioned = _mentioned(repository, {**before, **after}, words)
-        built = [
-            _built(root / name, repository, differing, changed, mentioned)
-            for name, differing in (("old", before), ("new", after))
-        ]
-        places, notes = [place for place, _ in built], [note for _, found in built for note in found]
-        groups = _changed_groups(places, repository, changed)
-        presets = [Path(name).stem for name in groups if Path(name).parent.name == "hardware"]
-        request = Request(tuple(words), tuple(presets), _asked(places, repository, changed, only))
-        looked = answers(places, request, notes)
-        errors = {case["error"] for one in looked for case in one["cases"].values()}
-        if words and len(errors) == 1 and (wrong := errors.pop()):
-            raise UserError(f"{' '.join(words)}: {wrong}", "no recipe goes with these words, before or after")
-        return Sides(looked[0]["cases"], looked[1]["cases"], told, groups, list(dict.fromkeys(notes)))
+        return _compared(root, repository, (before, after), changed, told, words, only)
     except OSError as error:
         raise MachineError(f"the files of both sides: {error}", f"{root.parent} needs some room; see TMPDIR") from error
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _differing(
-    repository: Repository, old: Commit, new: Commit | None
-) -> tuple[dict[str, Blob | None], dict[str, Blob | None]]:
+def _compared(
+    root: Path,
+    repository: Repository,
+    differing: tuple[_Differing, _Differing],
+    changed: Collection[str],
+    told: tuple[str, str],
+    words: Sequence[str],
+    only: Collection[str],
+) -> Sides:
+    """Both sides, in folders below `root`."""
+    known = repository.links({**differing[0], **differing[1]})
+    trees = [
+        Tree(root / name, repository, one, _links(repository, one, known), known)
+        for name, one in zip(("old", "new"), differing, strict=True)
+    ]
+    places = [_configured(tree, repository) for tree in trees]
+    notes = [note for tree in trees for note in tree.notes]
+    source = repository.top / "src/sft_runner"
+    if places[0].package == PACKAGE and any(path.startswith("src/sft_runner/") for path in changed):
+        notes.append(f"{shown(source)} is not the code that runs: the installed sft_runner resolves both sides")
+    groups = list(_changed_groups(places))
+    presets = [Path(name).stem for name in groups if Path(name).parent.name == "hardware"]
+    texts = [_recipes(place) for place in places]
+    _require(only, {*texts[0], *texts[1]})
+    request = Request(tuple(words), tuple(presets), _asked(texts, repository, changed, words, only))
+
+    def bring(number: int, paths: Sequence[str]) -> None:
+        for path in paths:
+            trees[number].need(os.path.join(repository.prefix, path))
+
+    looked = answers(places, request, bring, notes)
+    variables = read_by([" ".join(words), *_configuration(places)])
+    looked = [cleaned(answer, place, variables) for answer, place in zip(looked, places, strict=True)]
+    errors = {case["error"] for one in looked for case in one["cases"].values()}
+    if words and len(errors) == 1 and (wrong := errors.pop()):
+        raise UserError(f"{' '.join(words)}: {wrong}", "no recipe goes with these words, before or after")
+    notes += [note for tree in trees for note in tree.notes]
+    unknown = [note for tree in trees for note in tree.unknown]
+    found = (looked[0]["cases"], looked[1]["cases"])
+    return Sides(*found, told, groups, list(dict.fromkeys(notes)), list(dict.fromkeys(unknown)))
+
+
+def _differing(repository: Repository, old: Commit, new: Commit | None) -> tuple[_Differing, _Differing]:
     """What each side has otherwise than the working tree. This machine's own settings are on neither side."""
     before, after = repository.differing(old), repository.differing(new) if new else {}
-    own = [(repository.prefix / name).as_posix() for name in ("conf", "recipes")]
-    for path in repository.untracked(*own):
-        if path.endswith(".yaml"):  # a recipe that is to be added; any other file is the same on both sides
-            before.setdefault(path, None)
-            if new:
-                after.setdefault(path, None)
+    for path in repository.untracked():  # it is to be added
+        before.setdefault(path, None)
+        if new:
+            after.setdefault(path, None)
     local = (repository.prefix / "conf" / "local").as_posix()
     for found in (before, after):
         for path in [path for path in found if path.startswith(f"{local}/")]:
@@ -84,78 +116,79 @@ def _differing(
     return before, after
 
 
-def _mentioned(repository: Repository, differing: Mapping[str, Blob | None], words: Iterable[str]) -> frozenset[str]:
-    """Everything in configuration, of all sides, that may be a path, and each name in it."""
-    own = [repository.top / repository.prefix / name for name in ("conf", "recipes")]
-    paths = [path for folder in own for path in folder.rglob("*.yaml") if path.is_file()]
-    blobs = [blob.oid for path, blob in differing.items() if blob and path.endswith((".yaml", ".py"))]
-    texts = [" ".join(words), *(path.read_text(encoding="utf-8", errors="replace") for path in paths)]
-    found = set(_tokens([*texts, *(content.decode(errors="replace") for content in repository.contents(blobs))]))
-    shipped = [path for name in ("conf", "recipes") for folder in folders(name) for path in folder.rglob("*.yaml")]
-    return frozenset(
-        found.union(
-            _tokens(path.read_text(encoding="utf-8", errors="replace") for path in shipped if path.stem in found)
-        )
-    )
+def _links(repository: Repository, differing: _Differing, known: Mapping[str, str]) -> dict[str, str]:
+    """The links of a side."""
+    own = {path: repository.target(blob) for path, blob in differing.items() if blob and blob.mode == LINK}
+    return {path: target for path, target in known.items() if path not in differing} | own
 
 
-def _tokens(texts: Iterable[str]) -> Iterator[str]:
-    for line in {line for text in texts for line in text.splitlines()}:
-        whole = line.partition(" #")[0].partition(":")[2].strip(" '\"")
-        for token in [whole, *re.findall(r"[^\s'\",:=\[\]{}()]+", line)]:
-            yield token
-            yield from token.split("/")
-
-
-def _built(
-    root: Path, repository: Repository, differing: dict[str, Blob | None], changed: set[str], mentioned: frozenset[str]
-) -> tuple[Place, list[str]]:
-    """The tree of one side."""
-    prefix = repository.prefix
-    projects = [prefix]
+def _configured(tree: Tree, repository: Repository) -> Place:
+    """Where a side is, with its configuration and its code."""
+    projects, package = [repository.prefix], PACKAGE
     source = PACKAGE.relative_to(repository.top) if PACKAGE.is_relative_to(repository.top) else None
-    checkout = source is not None and source.parent.name == "src"
-    if checkout and source:
+    if source is not None and source.parent.name == "src":
         projects.append(source.parents[1])
-    walked = {(project / name).as_posix() for project in projects for name in ("conf", "recipes")}
-    above = {folder.as_posix() for path in changed for folder in Path(path).parents}
-    named = {os.path.normpath(prefix / token) for token in mentioned if token}
-    walked |= above & {name for name in named if not name.startswith("..")}
-    outside = ".." in mentioned
-    top, notes = tree.build(root, repository, differing, walked, mentioned, outside)
-    package = top / source if checkout and source else PACKAGE
-    return Place(root, top, top / prefix, package), notes
+        package = tree.top / source
+        for path in (source, source.parents[1] / "pyproject.toml"):
+            tree.need(path.as_posix(), deep=False)
+    for project in projects:
+        for name in ("conf", "recipes"):
+            tree.configuration((project / name).as_posix())
+    folder = tree.top / repository.prefix
+    folder.mkdir(parents=True, exist_ok=True)  # it may be new on the other side
+    return Place(tree.root, tree.top, folder, package)
 
 
-def _changed_groups(places: list[Place], repository: Repository, changed: set[str]) -> list[str]:
+def _changed_groups(places: Sequence[Place]) -> Iterator[str]:
     """The files of `conf/` whose values differ."""
-    found = []
-    for path in sorted(changed):
-        if path.endswith(".yaml") and Path(path).is_relative_to(repository.prefix / "conf"):
-            name = Path(path).relative_to(repository.prefix)
-            both = [place.folder / name for place in places]
-            values = [read(file).values if file.is_file() else None for file in both]
-            if values[0] != values[1] or not all(file.is_file() for file in both):
-                found.append(name.as_posix())
-    return found
+    found = [{file.relative_to(p.folder).as_posix(): file for file in _below(p.folder / "conf")} for p in places]
+    for name in sorted({*found[0], *found[1]}):
+        both = [files.get(name) for files in found]
+        if None in both or read(both[0]).values != read(both[1]).values:  # type: ignore[arg-type]
+            yield name
+
+
+def _below(folder: Path) -> list[Path]:
+    """The YAML files of a folder, in folders behind links too."""
+    return [path for form in ("*.yaml", "*/*.yaml", "*/*/*.yaml") for path in folder.glob(form) if path.is_file()]
+
+
+def _recipes(place: Place) -> dict[str, str]:
+    """Recipe -> its text."""
+    return {file.stem: _text(file) for file in _below(place.folder / "recipes") if file.parent.name == "recipes"}
+
+
+def _configuration(places: Sequence[Place]) -> Iterator[str]:
+    """Everything in YAML that a side may be composed of."""
+    for place in places:
+        for name in ("conf", "recipes"):
+            yield from map(_text, _below(place.folder / name))
+    yield from (_text(file) for name in ("conf", "recipes") for folder in folders(name) for file in _below(folder))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _asked(
-    places: list[Place], repository: Repository, changed: set[str], only: Collection[str]
+    texts: Sequence[Mapping[str, str]],
+    repository: Repository,
+    changed: Collection[str],
+    words: Sequence[str],
+    only: Collection[str],
 ) -> tuple[str, ...] | None:
-    """The recipes that can have changed; None for all. Raises `UnknownName` for one that is on neither side."""
-    texts: dict[str, str] = {}
-    for place in places:
-        for file in sorted((place.folder / "recipes").glob("*.yaml")):
-            texts[file.stem] = texts.get(file.stem, "") + file.read_text(encoding="utf-8", errors="replace")
-    _require(only, texts)
+    """The recipes that can have changed; None for all."""
     if only:
         return tuple(only)
     recipes = repository.prefix / "recipes"
-    if not all(Path(path).parent == recipes and path.endswith(".yaml") for path in changed):
-        return None
-    found = {Path(path).stem for path in changed}
-    while more := {name for name, text in texts.items() if name not in found and any(one in text for one in found)}:
+    if words and not changed or not all(Path(path).parent == recipes and path.endswith(".yaml") for path in changed):
+        return None  # words are to be tried also where nothing changes
+    every = {name: texts[0].get(name, "") + texts[1].get(name, "") for name in {*texts[0], *texts[1]}}
+    found = {name for name in every if texts[0].get(name) != texts[1].get(name)}
+    while more := {name for name, text in every.items() if name not in found and any(one in text for one in found)}:
         found |= more  # it may extend one of them
     return tuple(sorted(found))
 
@@ -165,3 +198,22 @@ def _require(only: Iterable[str], known: Collection[str]) -> None:
     for name in only:
         if name not in known:
             raise UnknownName("recipe", name, known)
+
+
+def _remove_left_over() -> None:
+    """Remove the folders of commands that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(OSError):
+            if owner.isdigit() and folder.stat().st_uid == os.getuid() and not _runs(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,160 +1,224 @@
 """The files of one side, in a folder of its own: what the sides have in common is linked to, what differs is written.
 
 A command that runs there finds everything where it is in the project: ignored data, earlier runs, folders beside the
-repository. Only what differs in git is taken from git, byte for byte; no filter program is run.
+repository. Folders are made as far as somebody needs what lies in them; only what differs in git is taken from git,
+byte for byte.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from sft_runner.review.diff.git import LINK, SUBMODULE, Blob, Repository
 
-LARGE = 1 << 20
-"""Bytes from which on a file is written only where a recipe or a group file mentions it."""
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
+_LARGEST_POINTER = 1024
+"""Bytes; git-lfs reads no longer ones."""
+_LINKS = 40
+"""Links behind each other that are followed, as on Linux."""
 
 
-@dataclass
-class _Node:
-    """What is known of one name."""
+class Tree:
+    """One side."""
 
-    children: dict[str, "_Node"] = field(default_factory=dict)
-    """Names below it."""
-    said: bool = False
-    """Whether `content` tells what is there, and not the working tree."""
-    content: bytes | None = None
-    """The bytes of a file; None where there is none."""
-    link: bool = False
-    """Whether they are where a link leads to."""
-    deep: bool = False
-    """Whether folders below are folders, and not links, for they are walked through."""
+    def __init__(
+        self,
+        root: Path,
+        repository: Repository,
+        differing: Mapping[str, Blob | None],
+        links: Mapping[str, str],
+        known: Collection[str],
+    ) -> None:
+        """`root`, an empty folder, stands for `/`. `differing` is what this side has otherwise than the working tree;
+        `links` are the links that this side holds, path -> target; `known` are those of the working tree that git does
+        not ignore. Ignored ones are this machine's own, and are followed wherever they lead."""
+        self.root, self.repository, self.differing, self.links, self.known = root, repository, differing, links, known
+        self.top = root / repository.top.relative_to("/")
+        """Its counterpart of the repository's folder."""
+        self.notes: list[str] = []
+        """What a person should know of it."""
+        self.unknown: list[str] = []
+        """What is needed of it and cannot be had: nobody knows whether it differs."""
+        self._below: dict[str, set[str]] = {}
+        """Folder -> names in it on the way to something that differs or to a link."""
+        for path in (*differing, *links):
+            self._lead(path)
+        self._made: set[str] = set()
+        self._deep: set[str] = set()
+        self._written: dict[str, Blob] = {}
+        self.top.mkdir(parents=True)
+        self._open("")
 
-    def at(self, path: str) -> "_Node":
-        """The node of a path below, made where it is not there."""
-        node = self
-        for name in Path(path).parts:
-            node = node.children.setdefault(name, _Node())
-        return node
+    def configuration(self, folder: str) -> None:
+        """Make a folder and all below it, also where it is the same as in the working tree."""
+        if self._is_folder(folder):
+            self._lead(f"{folder}/")
+        self.need(folder)
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing of it is there."""
-        return self.said and self.content is None and all(child.empty for child in self.children.values())
+    def need(self, path: str, deep: bool = True) -> None:
+        """Make what is at a path of the repository, and all below it, as this side has it; `..` leads out of it.
 
+        With `deep`, folders below are folders and not links, for they are walked through.
+        """
+        path = os.path.normpath(path)
+        if path == ".." or path.startswith("../"):
+            self._beside()
+        elif not path.startswith("/"):
+            self._need([name for name in path.split("/") if name != "."], deep, _LINKS)
+            self._write()
 
-def build(
-    root: Path,
-    repository: Repository,
-    differing: Mapping[str, Blob | None],
-    walked: Iterable[str],
-    mentioned: frozenset[str],
-    outside: bool,
-) -> tuple[Path, list[str]]:
-    """Make the tree below the empty folder `root`; returns its counterpart of the repository's top, and what a person
-    should know of it.
+    def _lead(self, path: str) -> None:
+        """Remember that something is to be made at a path."""
+        while path:
+            above, _, name = path.rpartition("/")
+            names = self._below.setdefault(above, set())
+            if name in names:
+                break
+            if name:
+                names.add(name)
+            path = above
 
-    `differing` is what this side has otherwise than the working tree, `walked` are folders whose folders are walked
-    through, `mentioned` are names that stand in configuration. With `outside`, paths that begin with `..` lead where
-    they do in the project.
-    """
-    top = root / repository.top.relative_to("/")
-    tree, notes = _Node(), []
-    for path in walked:
-        tree.at(path).deep = True
-    blobs = {path: blob for path, blob in differing.items() if blob}
-    sizes = repository.sizes(blob.oid for blob in blobs.values() if blob.mode != SUBMODULE)
-    wanted = []
-    for path, blob in differing.items():
-        if blob and blob.mode == SUBMODULE:
-            notes.append(f"{path}: the files of this submodule are those of the working tree on both sides")
-            continue
-        tree.at(path).said = True
-        large = blob is not None and sizes.get(blob.oid, 0) > LARGE
-        if blob and (not large or not mentioned.isdisjoint([".", *Path(path).parts])):
-            wanted.append(path)
-    for path, content in zip(wanted, repository.contents(blobs[path].oid for path in wanted), strict=True):
-        node = tree.at(path)
-        if blobs[path].mode != LINK:
-            node.content = content
-        elif _inside(path, os.fsdecode(content)):
-            node.content, node.link = content, True
-        else:
-            notes.append(f"{path}: a link that leads out of the repository is not followed")
-    top.mkdir(parents=True)
-    if outside:
-        _beside(repository.top, root)
-    _Filling(repository, root.parent, notes).fill(repository.top, top, tree)
-    return top, notes
-
-
-@dataclass
-class _Filling:
-    """Fills folders."""
-
-    repository: Repository
-    """Where large files may be kept."""
-    own: Path
-    """The folder of this command, which is never part of a tree."""
-    notes: list[str]
-    """Is told what a person should know."""
-
-    def fill(self, source: Path | None, target: Path, node: _Node) -> None:
-        """Fill a folder: what the node says, and links to all else that `source` holds."""
-        here = set(os.listdir(source)) if source and source.is_dir() else set()
-        for name in sorted({*here, *node.children}):
-            child, place = node.children.get(name), target / name
-            real = source / name if source and name in here else None
-            if name == ".git" or real == self.own:
-                continue
-            if child is None and node.deep and real and real.is_dir() and not real.is_symlink() and name[0] != ".":
-                child = _Node()
-            if child is None:
-                if real:
-                    place.symlink_to(real)
-                continue
-            child.deep = child.deep or node.deep
-            if child.content is not None:
-                self._write(place, child, child.content)
-            elif not all(one.empty for one in child.children.values()) or not child.said and real and real.is_dir():
-                place.mkdir()
-                self.fill(None if child.said else real, place, child)
-                if child.children:
-                    with suppress(OSError):
-                        place.rmdir()  # git knows no empty folders
-            elif not child.said and not child.children and real:
-                place.symlink_to(real)
-
-    def _write(self, place: Path, node: _Node, content: bytes) -> None:
-        if node.link:
-            place.symlink_to(os.fsdecode(content))
-            return
-        if content.startswith(_POINTER):
-            fields = dict(line.split(b" ", 1) for line in content.splitlines() if b" " in line)
-            name = fields.get(b"oid", b"").decode(errors="replace").rpartition(":")[2]
-            kept = self.repository.objects / "lfs" / "objects" / name[:2] / name[2:4] / name
-            if name.isalnum() and kept.is_file():
-                place.symlink_to(kept)
+    def _need(self, parts: list[str], deep: bool, links: int) -> None:
+        here = ""
+        for number, name in enumerate(parts):
+            self._open(here)
+            here = f"{here}/{name}" if here else name
+            if here in self.links or here in self.differing and self._is_file(here):
+                if here in self.links:
+                    self._follow(here, parts[number + 1 :], deep, links)
+                else:
+                    self._take(here)
                 return
-            self.notes.append(f"{place.name}: kept by git-lfs, and its bytes of that side are not here (git lfs fetch)")
-        place.write_bytes(content)
+            if self._submodule(here) or here not in self._below:
+                return  # as in the working tree
+        self._fill(here, deep, links)
 
-
-def _beside(top: Path, root: Path) -> None:
-    """Links to everything that lies beside the repository, and beside the folders above it."""
-    for folder in (top, *top.parents):
-        if folder == folder.parent:
-            break
+    def _fill(self, folder: str, deep: bool, links: int) -> None:
+        """Everything below a folder."""
+        if folder in self._deep:
+            return
+        self._deep.add(folder)
+        if not self._open(folder):
+            return
+        for name in sorted(self._names(folder)):
+            path = f"{folder}/{name}" if folder else name
+            if path in self.links:
+                self._follow(path, [], deep, links)
+            elif path in self.differing and self._is_file(path):
+                self._take(path)
+            elif self._submodule(path) or path in self._below or deep and name[0] != "." and self._is_folder(path):
+                self._fill(path, deep, links)
         with suppress(OSError):
-            for name in os.listdir(folder.parent):
-                place = root / folder.parent.relative_to("/") / name
-                if name != folder.name and not place.exists():
-                    place.symlink_to(folder.parent / name)
+            if folder:
+                (self.top / folder).rmdir()  # git knows no empty folders
+
+    def _follow(self, path: str, rest: list[str], deep: bool, links: int) -> None:
+        """Copy a link, and make what it leads to."""
+        target = self.links[path]
+        place = os.path.normpath(os.path.join(os.path.dirname(path), target, *rest))
+        if target.startswith("/") or place == ".." or place.startswith("../"):
+            self.notes.append(f"{path}: a link that leads out of the repository is not followed")
+        elif links:
+            if not os.path.lexists(self.top / path):
+                (self.top / path).symlink_to(target)
+            self._need([name for name in place.split("/") if name != "."], deep, links - 1)
+
+    def _open(self, folder: str) -> bool:
+        """Make a folder with links to what the working tree has and this side does not have otherwise."""
+        place = self.top / folder
+        if folder in self._made:
+            return place.is_dir()
+        self._made.add(folder)
+        real = self._real(folder)
+        if real is None and folder not in self._below:
+            return False
+        if place.is_symlink():
+            place.unlink()
+        place.mkdir(exist_ok=True)
+        for entry in os.scandir(real) if real else ():
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name == ".git" or path in self.links or Path(entry.path) in self.root.parents:
+                continue
+            if path in self.differing and not self._submodule(path):
+                continue
+            if path in self.known:
+                continue  # a link that this side does not have
+            (place / entry.name).symlink_to(entry.path)
+        return True
+
+    def _names(self, folder: str) -> set[str]:
+        real = self._real(folder)
+        found = self._below.get(folder, set()) | (set(os.listdir(real)) if real else set())
+        return found - {".git"}
+
+    def _real(self, folder: str) -> Path | None:
+        """The folder of the working tree that holds what this side has in common with it."""
+        real = self.repository.top / folder
+        if any(self.differing.get(above, True) is None for above in _aboves(folder)):
+            return None
+        return real if real.is_dir() and not real.is_symlink() else None
+
+    def _is_folder(self, path: str) -> bool:
+        real = self.repository.top / path
+        return real.is_dir() and not real.is_symlink() and real not in self.root.parents
+
+    def _is_file(self, path: str) -> bool:
+        """Whether what differs is a file, and no folder or submodule."""
+        blob = self.differing[path]
+        return blob is not None and blob.mode != SUBMODULE or blob is None and path not in self._below
+
+    def _submodule(self, path: str) -> bool:
+        blob = self.differing.get(path)
+        if blob is None or blob.mode != SUBMODULE:
+            return False
+        told = f"{path}: another commit of this submodule; its files are taken from the working tree on both sides"
+        if told not in self.unknown:
+            self.unknown.append(told)
+        return True
+
+    def _take(self, path: str) -> None:
+        blob = self.differing[path]
+        if blob is not None and blob.mode != LINK and not os.path.lexists(self.top / path):
+            self._written[path] = blob
+
+    def _write(self) -> None:
+        """Write the files that were asked for."""
+        asked, self._written = self._written, {}
+        for path in asked:
+            (self.top / path).parent.mkdir(parents=True, exist_ok=True)
+            assert (self.top / path).parent.resolve().is_relative_to(self.root), "nothing is written elsewhere"
+        self.repository.write({self.top / path: blob.oid for path, blob in asked.items()})
+        for path in asked:
+            self._take_large(path)
+
+    def _take_large(self, path: str) -> None:
+        """Put the file of git-lfs where its pointer is."""
+        place = self.top / path
+        if place.stat().st_size > _LARGEST_POINTER or not (content := place.read_bytes()).startswith(_POINTER):
+            return
+        fields = dict(line.split(b" ", 1) for line in content.splitlines() if b" " in line)
+        name = fields.get(b"oid", b"").decode(errors="replace").rpartition(":")[2]
+        kept = self.repository.objects / "lfs" / "objects" / name[:2] / name[2:4] / name
+        if name.isalnum() and kept.is_file():
+            place.unlink()
+            place.symlink_to(kept)
+            return
+        self.notes.append(f"{path}: kept by git-lfs, and its bytes of that side are not here (git lfs fetch)")
+
+    def _beside(self) -> None:
+        """Links to everything that lies beside the repository, and beside the folders above it."""
+        for folder in (self.repository.top, *self.repository.top.parents):
+            if folder == folder.parent:
+                break
+            with suppress(OSError):
+                for name in os.listdir(folder.parent):
+                    place = self.root / folder.parent.relative_to("/") / name
+                    if name != folder.name and not os.path.lexists(place):
+                        place.symlink_to(folder.parent / name)
 
 
-def _inside(path: str, target: str) -> bool:
-    """Whether a link at `path` stays in the repository."""
-    place = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    return not target.startswith("/") and place != ".." and not place.startswith("../")
+def _aboves(path: str) -> list[str]:
+    """A path and all above it but the top."""
+    parts = path.split("/") if path else []
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]

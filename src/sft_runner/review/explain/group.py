@@ -16,6 +16,8 @@ class Group:
     """The choice, of several all of them; empty without one."""
     place: Place | None
     """Where it is made; None where nobody makes one."""
+    known: bool
+    """Whether it is known where choices are made."""
     reason: str
     """What `hardware=auto` took, and why; empty otherwise."""
     choices: dict[str, str]
@@ -30,7 +32,7 @@ def group(name: str, found: Layers) -> Group:
     choices = {known: _comment(name, known) for known in options(name)}
     preset = found.config.hardware
     reason = f"{preset.name}: {preset.chosen}" if name == "hardware" and preset.chosen else ""
-    return Group(name, ", ".join(map(str, names)), found.chosen.get(name), reason, choices)
+    return Group(name, ", ".join(map(str, names)), found.chosen.get(name), bool(found.files), reason, choices)
 
 
 def _comment(group: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """What is explained, as lines for a terminal or a pipe, and as plain values for programs."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,17 +31,21 @@ def typed(value: Any, name: str = "") -> str:
 
 def of_setting(found: Setting) -> Iterator[tuple[str, str]]:
     """Lines for a setting: a style of Rich, and the text."""
-    last = found.key.rpartition(".")[2]
-    yield "bold", f"{found.key} = {typed(found.value, last)}"
+    key = found.key
+    out = bool(found.said and found.said[0].taken == key)
+    yield "bold", f"{key} is taken out" if out else f"{key} = {typed(found.value, key)}"
     if found.meaning:
         yield "", f"  {found.meaning}"
     yield "", ""
     if found.reason:
-        yield "green", f"  {typed(found.value, last)}  filled in: {found.reason}"
-    width = max((len(typed(one.value, last)) for one in found.said), default=0)
-    for number, one in enumerate(found.said):
+        yield "green", f"  {typed(found.value, key)}  filled in: {found.reason}"
+    told = [f"without {one.taken}" if one.taken else typed(one.value, key) for one in found.said]
+    width = min(max(map(len, told), default=0), 40)
+    for number, (text, one) in enumerate(zip(told, found.said, strict=True)):
         holds = number == 0 and not found.reason
-        yield "green" if holds else "dim", f"  {typed(one.value, last):<{min(width, 40)}}  {place(one.place)}"
+        yield "green" if holds else "dim", f"  {text:<{width}}  {place(one.place)}"
+        for target, where in found.pointed if holds else ():
+            yield "green", f"  {'':<{width}}  {target}: {place(where)}"
     yield "", ""
     default = "" if not found.said or found.said[-1].place.layer != "schema" else typed(found.said[-1].value)
     for name, text in (("possible", found.possible), ("default", default), ("counts", found.counts)):
@@ -50,9 +55,9 @@ def of_setting(found: Setting) -> Iterator[tuple[str, str]]:
         yield "", ""
         yield "", "  otherwise in:"
         shown = found.others[:OTHERS]
-        width = min(max(len(typed(one.value, last)) for one in shown), 40)
+        width = min(max(len(typed(one.value, key)) for one in shown), 40)
         for one in shown:
-            yield "dim", f"  {typed(one.value, last):<{width}}  {place(one.place)}"
+            yield "dim", f"  {typed(one.value, key):<{width}}  {place(one.place)}"
         if len(found.others) > OTHERS:
             yield "dim", f"  and {len(found.others) - OTHERS} more"
     for text in found.warnings:
@@ -61,8 +66,9 @@ def of_setting(found: Setting) -> Iterator[tuple[str, str]]:
 
 def of_group(found: Group) -> Iterator[tuple[str, str]]:
     """Lines for a group."""
-    yield "bold", f"{found.name}={found.chosen or 'null'}"
-    yield "green", f"  {place(found.place) if found.place else 'nobody chooses one'}"
+    yield "bold", f"{found.name}={found.chosen or ('[]' if found.name == 'tracking' else 'null')}"
+    nobody = "nobody chooses one" if found.known else "not known: Hydra composed it"
+    yield "green", f"  {place(found.place) if found.place else nobody}"
     if found.reason:
         yield "", f"  took {found.reason}"
     yield "", ""
@@ -77,12 +83,12 @@ def of_part(part: str, found: Layers) -> Iterator[tuple[str, str]]:
     run = run_of(found)
     known = {key: value for key, (value, _) in flatten(run.config).items() if key.startswith(f"{part}.")}
     texts = {key: text for key, (_, text) in glossary().items()}
-    width = max(len(f"{key} = {typed(value)}") for key, value in known.items())
+    width = max(len(f"{key} = {typed(value, key)}") for key, value in known.items())
     for key, value in known.items():
         why = reason(key, run)
         said = found.said[key][-1].place
         origin = f"filled in: {why}" if why else "default" if said.layer == "schema" else place(said)
-        yield "dim" if origin == "default" else "", f"{f'{key} = {typed(value)}':<{min(width, 60)}}  {origin}"
+        yield "dim" if origin == "default" else "", f"{f'{key} = {typed(value, key)}':<{min(width, 60)}}  {origin}"
         if texts.get(key):
             yield "dim", f"    {texts[key]}"
 
@@ -96,16 +102,17 @@ def place(where: Place) -> str:
 
 def plain_setting(found: Setting) -> dict[str, Any]:
     """A setting for programs."""
-    last = found.key.rpartition(".")[2]
+    key = found.key
     return {
-        "key": found.key,
-        "value": safe(found.value, last),
+        "key": key,
+        "value": safe(found.value, key),
         "filled_in": found.reason or None,
-        "said": [_plain(one, last) for one in found.said],
+        "said": [_plain(one, key) for one in found.said],
+        "points_to": [{"key": target, "place": str(where)} for target, where in found.pointed],
         "meaning": found.meaning,
         "possible": found.possible,
         "counts": found.counts,
-        "otherwise": [_plain(one, last) for one in found.others],
+        "otherwise": [_plain(one, key) for one in found.others],
         "warnings": safe(list(found.warnings)),
     }
 
@@ -122,33 +129,42 @@ def plain_group(found: Group) -> dict[str, Any]:
     }
 
 
-def safe(value: Any, name: str = "") -> Any:
-    """A value without secrets: those of addresses, and what stands below a name such as `hub_token`."""
+def safe(value: Any, key: str = "") -> Any:
+    """The value of a key without secrets: those of addresses, and all that stands below a name such as `hub_token`."""
     if isinstance(value, dict):
-        return {key: safe(entry, str(key)) for key, entry in value.items()}
+        return {name: safe(entry, f"{key}.{name}") for name, entry in value.items()}
     if isinstance(value, list):
-        return [safe(entry, name) for entry in value]
+        return [safe(entry, key) for entry in value]
+    if value and not isinstance(value, bool) and any(map(_hidden, key.split("."))):
+        return SECRET
     if isinstance(value, str):
-        if value and any(word in name.lower() for word in _SECRETS):
-            return SECRET
-        return without(masked(value), list(secrets([f"{name}: {value}"])))
+        return without(masked(value), list(secrets([f"{key.rpartition('.')[2]}: {value}"])))
     return value
 
 
 def safe_word(word: str) -> str:
     """A word of the command line without secrets."""
-    key, sign, text = word.partition("=")
-    value = parsed(word).value()
-    if isinstance(value, dict | list) and safe(value) != value:
-        text = json.dumps(safe(value), ensure_ascii=False)
-    return f"{key}{sign}{safe(text, key.rpartition('.')[2])}"
+    name, sign, text = word.partition("=")
+    key, value = name.lstrip("+~"), parsed(word).value()
+    if isinstance(value, dict | list):
+        hidden = safe(value, key)
+        return word if hidden == value else f"{name}{sign}{json.dumps(hidden, ensure_ascii=False)}"
+    return f"{name}{sign}{safe(text, key)}"
 
 
-_SECRETS = ("hub_token", "api_key", "apikey", "secret", "password", "access_token", "auth_token")
-"""In the names of what nobody should see. `token` alone is not: `eos_token` is none."""
+def _hidden(name: str) -> bool:
+    """Whether nobody should see what is called so."""
+    return bool(_SECRET.search(name)) and not _WORD.fullmatch(name)
 
 
-def _plain(one: Said, name: str) -> dict[str, Any]:
+_SECRET = re.compile(r"api_?key|secret|passw(or)?d|(^|[^a-z])token$", re.IGNORECASE)
+"""Names of secrets."""
+_WORD = re.compile(r"(bos|eos|pad|unk|sep|cls|mask|image|video|audio|start|end|stop)_token", re.IGNORECASE)
+"""Names of words of a vocabulary, which are none."""
+
+
+def _plain(one: Said, key: str) -> dict[str, Any]:
     where = one.place
     file = where.short.rpartition(":")[0] if where.file else None
-    return {"value": safe(one.value, name), "layer": where.layer, "file": file, "line": where.line or None}
+    said = {"value": safe(one.value, key), "layer": where.layer, "file": file, "line": where.line or None}
+    return {**said, "taken_out": one.taken} if one.taken else said

@@ -1,5 +1,6 @@
 """All there is to say about one setting in one run."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -39,6 +40,8 @@ class Setting:
     """Other values in files that take no part in this run."""
     warnings: tuple[str, ...]
     """The run's doubts that name it."""
+    pointed: tuple[tuple[str, Place], ...]
+    """The other keys whose values it takes, `${train.batch_size}`, and where those are said."""
 
 
 def settings(keys: Iterable[str], found: Layers) -> Iterator[Setting]:
@@ -52,10 +55,7 @@ def settings(keys: Iterable[str], found: Layers) -> Iterator[Setting]:
         value, marks = flat[owner]
         said = tuple(reversed(found.said[owner]))
         if owner != key:
-            path = tuple(key[len(owner) + 1 :].split("."))
-            value = at(value, path)
-            said = tuple(Said(at(one.value, path), one.place) for one in said if at(one.value, path) is not None)
-            said = (Said(said[0].value, found.inside.get(key, said[0].place)), *said[1:]) if said else ()
+            value, said = _below(key, owner, value, said, found)
         choices, text = texts.get(owner, ("", "Filled in by the program."))
         yield Setting(
             key=key,
@@ -67,6 +67,7 @@ def settings(keys: Iterable[str], found: Layers) -> Iterator[Setting]:
             counts=_counts(owner, run.config),
             others=tuple(one for one in _others(key, files) if one.value != value),
             warnings=tuple(text for text in run.warnings if key in text or run.composed is run.config),
+            pointed=_pointed(said, found),
         )
 
 
@@ -121,6 +122,40 @@ def at(value: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def _below(key: str, owner: str, value: Any, said: tuple[Said, ...], found: Layers) -> tuple[Any, tuple[Said, ...]]:
+    """The value of a name below `owner`, a setting of free names, and every word for it."""
+    paths = [(one, _path(one, key, owner)) for one in (value, *(one.value for one in said))]
+    path = next((path for one, path in paths if at(one, path) is not None), paths[0][1])
+    words: list[Said] = []
+    for one in said:
+        if one.taken and f"{key}.".startswith(f"{one.taken}."):
+            words.append(Said(None, one.place, key))
+        elif not one.taken and at(one.value, path) is not None:
+            words.append(Said(at(one.value, path), one.place))
+    if words and not words[0].taken:
+        words[0] = Said(words[0].value, found.inside.get(key, words[0].place))
+    return at(value, path), tuple(words)
+
+
+def _path(value: Any, key: str, owner: str) -> tuple[str, ...]:
+    """The names of `key` below `owner`; a name may hold a dot: `a.b` in `{"a.b": 1}`."""
+    rest = key[len(owner) + 1 :]
+    path: list[str] = []
+    while rest:
+        known = value if isinstance(value, dict) else {}
+        name = next((name for name in known if rest == name or rest.startswith(f"{name}.")), rest.partition(".")[0])
+        path.append(name)
+        value, rest = known.get(name), rest[len(name) + 1 :]
+    return tuple(path)
+
+
+def _pointed(said: tuple[Said, ...], found: Layers) -> tuple[tuple[str, Place], ...]:
+    """The keys whose values the word that holds takes."""
+    text = said[0].value if said else None
+    keys = re.findall(r"\$\{([\w.]+)\}", text) if isinstance(text, str) else []
+    return tuple((key, where) for key in keys if (where := found.place(key)))
 
 
 def _bounds(marks: dict[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 from sft_runner.config import composing, conflicts
@@ -82,8 +82,20 @@ def compose(words: Sequence[str]) -> Composition:
 
 
 def jobs(words: Sequence[str]) -> list[Sequence[str]]:
-    """The jobs of a sweep; what only Hydra can tell apart is one."""
-    return [*composing.jobs(list(words))] or [words]
+    """Jobs of a sweep in which each of its values comes once; what only Hydra can tell apart is one."""
+    seen: set[str] = set()
+    found: list[Sequence[str]] = []
+    for job in composing.jobs(list(words)):
+        if not seen.issuperset(job):
+            found.append(job)
+            seen.update(job)
+    return found or [words]
+
+
+@lru_cache(maxsize=1)
+def baseline(folder: str) -> Composition:
+    """The run of conf/sft.yaml alone, in a working directory; `subjects` has it made anew."""
+    return compose(["hardware=cpu"])
 
 
 def unplanned(run: Run) -> Iterator[SftError]:

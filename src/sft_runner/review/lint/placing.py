@@ -8,7 +8,7 @@ from pathlib import Path
 from sft_runner.config.sources import shown
 from sft_runner.review.lint.composition import Composition
 from sft_runner.review.lint.finding import Remark
-from sft_runner.review.lint.subject import RECIPE, Subject
+from sft_runner.review.lint.subject import CHOICE, MAIN, RECIPE, Subject
 
 OWN, COMMAND, ELSEWHERE = "own", "command", "elsewhere"
 """A key of the file, the command in its header, and what neither of them says."""
@@ -32,13 +32,18 @@ def place(subject: Subject, composition: Composition, message: str, hint: str = 
     None where a choice is not to blame: what clashes with it is a default.
     """
     message, line = subject.placed(message)
+    if line is None:
+        line = interpolating(subject, message)
     if line is not None:
         return Placed(Remark(line, message, hint), OWN)
     if (other := re.match(r"(.+?), line (\d+): ", message)) and Path(other[1]).is_file():
         named = ((Path(other[1]).absolute(), int(other[2])),)
         return Placed(Remark(_brought_in(subject, named), message[other.end() :], hint, "", named), ELSEWHERE)
     keys = list(dict.fromkeys(composition.keys(message)))
-    own = [key for key in keys if key in subject.chosen or composition.said(key, subject.path)]
+    own = [key for key in keys if key in subject.chosen or _says(subject, composition, key)]
+    if subject.kind == MAIN or subject.kind == CHOICE and composition.found is None:  # with the defaults it composes
+        line = _line(subject, own[0]) if own else subject.line_of(("defaults",))
+        return Placed(Remark(line, message, hint), OWN)
     if subject.kind != RECIPE:
         others = [key for key in keys if key not in own and composition.origin(key)]
         if not own or others or set(keys) & set(MODELS):
@@ -51,6 +56,22 @@ def place(subject: Subject, composition: Composition, message: str, hint: str = 
         return Placed(Remark(subject.line_of_header("command"), message, hint, typed[0]), COMMAND)
     origins = tuple(place for key in keys if (place := composition.origin(key)))
     return Placed(Remark(_brought_in(subject, origins), message, hint, "", origins), ELSEWHERE)
+
+
+def interpolating(subject: Subject, message: str) -> int | None:
+    """The line whose value is filled in from what a message says is not there; None where there is none."""
+    missing = re.search(r"Interpolation key '([^']+)'|Environment variable '([^']+)'", message)
+    name = missing and (missing[1] or missing[2])
+    uses = re.compile(rf"\$\{{[^}}]*(?<![\w.]){re.escape(name)}(?![\w.])") if name else None
+    values = subject.settings.values() if uses else ()
+    return next((subject.line_of(path) for path, value in values if uses and uses.search(str(value))), None)
+
+
+def _says(subject: Subject, composition: Composition, key: str) -> bool:
+    """Whether the file says this key."""
+    if composition.found is None:
+        return any(_below(said, key) for said in subject.settings)
+    return composition.said(key, subject.path)
 
 
 def _line(subject: Subject, key: str) -> int:

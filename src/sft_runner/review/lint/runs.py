@@ -1,25 +1,43 @@
 """Rules about the run that a file asks for: composed on the preset that its header names, settled, and planned."""
 
+import re
 from collections.abc import Callable, Iterator
 
 from sft_runner.config.place import COMMAND_LINE
-from sft_runner.review.lint.finding import ERROR, WARNING, Remark
-from sft_runner.review.lint.placing import COMMAND, ELSEWHERE, OWN, place
+from sft_runner.errors import SftError
+from sft_runner.review.lint.composition import Composition
+from sft_runner.review.lint.finding import ERROR, NOTE, WARNING, Remark
+from sft_runner.review.lint.placing import COMMAND, ELSEWHERE, OWN, interpolating, place
 from sft_runner.review.lint.rule import rule
-from sft_runner.review.lint.subject import CHOICE, RECIPE, Subject
+from sft_runner.review.lint.subject import CHOICE, MAIN, RECIPE, Subject
 from sft_runner.review.lint.unused import unused
 
+UNSET = re.compile(r"Environment variable '([^']+)' not found")
+"""How OmegaConf says that `${oc.env:NAME}` is not set."""
 
-@rule(ERROR, RECIPE, CHOICE)
+
+@rule(ERROR, RECIPE, CHOICE, MAIN)
 def contradiction(subject: Subject) -> Iterator[Remark]:
     """Values that the pipeline refuses together, or beside what they are composed with."""
     yield from _refused(subject, OWN, ELSEWHERE)
-    composition = subject.composition
-    if composition and subject.kind == RECIPE:
-        for error in composition.refusals:
+    for composition in subject.compositions if subject.kind != MAIN else ():
+        for error in _unplanned(subject, composition):
             placed = place(subject, composition, error.message, error.hint)
-            if placed and placed.by == OWN:
+            if placed and (placed.by == OWN or placed.by == ELSEWHERE and placed.remark.origins):
                 yield placed.remark
+    extends = (subject.file.values or {}).get("defaults")
+    if subject.group == "model" and subject.compositions and not extends and "model.name" not in subject.settings:
+        yield Remark(1, "model.name is not set: this file names no model", "write name: ORGANISATION/MODEL")
+
+
+@rule(NOTE, RECIPE, CHOICE, MAIN)
+def unset_variable(subject: Subject) -> Iterator[Remark]:
+    """A variable of the environment that is not set here: the run that it goes into is not looked at."""
+    for composition in subject.compositions:
+        for error in composition.errors:
+            if found := UNSET.search(error.message):
+                line = interpolating(subject, error.message) or subject.line_of_header("command")
+                yield Remark(line, f"the variable {found[1]} is not set here: this run is not looked at")
 
 
 @rule(ERROR, RECIPE)
@@ -38,10 +56,11 @@ def command(subject: Subject) -> Iterator[Remark]:
         what = f"is of recipe={recipes[0]}" if recipes else "names no recipe"
         yield Remark(line, f"the command {what}, and this file is {subject.name}", hint)
     yield from _refused(subject, COMMAND)
-    composition = subject.composition
-    for error in composition.refusals if composition else ():
-        if composition and (placed := place(subject, composition, error.message, error.hint)) and placed.by != OWN:
-            yield Remark(line, f"the command would be refused: {error.message}", error.hint)
+    for composition in subject.compositions:
+        for error in _unplanned(subject, composition):
+            placed = place(subject, composition, error.message, error.hint)
+            if placed and placed.by != OWN and not (placed.by == ELSEWHERE and placed.remark.origins):
+                yield Remark(line, f"the command would be refused: {error.message}", error.hint)
 
 
 @rule(WARNING, RECIPE, CHOICE)
@@ -55,8 +74,10 @@ def no_effect(subject: Subject) -> Iterator[Remark]:
     """A setting that nothing reads, given the other settings."""
     yield from _warned(subject, lambda text: "without effect" in text)
     composition = subject.composition
-    if subject.kind == RECIPE and composition and composition.run and composition.run.composed:
+    if composition and composition.run and composition.run.composed:
         for key, why in unused(composition.run.composed, list(subject.settings)):
+            if subject.kind == CHOICE and not set(composition.keys(why)) & {*subject.settings}:
+                continue  # what it is chosen beside may read it
             yield Remark(subject.line_of(subject.settings[key][0]), f"{key} without effect: {why}", "leave it out")
 
 
@@ -88,18 +109,26 @@ def overruled(subject: Subject) -> Iterator[Remark]:
             yield Remark(line, message, "leave one of them out", group)
 
 
+def _unplanned(subject: Subject, composition: Composition) -> Iterator[SftError]:
+    """Why the run cannot be planned, but for what the rule `missing-path` tells."""
+    told = "data.path" in subject.settings and not composition.typed("data.path")
+    for error in composition.refusals:
+        if not (told and error.message.startswith("data.path: ")):
+            yield error
+
+
 def _refused(subject: Subject, *by: str) -> Iterator[Remark]:
     """Why the run cannot be composed and settled, where these are at fault."""
-    composition = subject.composition
-    for error in composition.errors if composition else ():
-        placed = place(subject, composition, error.message, error.hint) if composition else None
-        if placed and placed.by in by:
-            yield placed.remark
+    for composition in subject.compositions:
+        for error in composition.errors:
+            placed = None if UNSET.search(error.message) else place(subject, composition, error.message, error.hint)
+            if placed and placed.by in by:
+                yield placed.remark
 
 
 def _warned(subject: Subject, about: Callable[[str], bool]) -> Iterator[Remark]:
     """The pipeline's own warnings that are about something."""
-    composition = subject.composition
-    for text in composition.run.warnings if composition and composition.run else ():
-        if about(text) and composition and (placed := place(subject, composition, text)):
-            yield placed.remark
+    for composition in subject.compositions:
+        for text in composition.run.warnings if composition.run else ():
+            if about(text) and (placed := place(subject, composition, text)):
+                yield placed.remark

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sft_runner.review.lint.finding import ERROR, Remark
 from sft_runner.review.lint.rule import rule
-from sft_runner.review.lint.subject import CHOICE, LOCK, MAIN, RECIPE, RECORD, UNREAD, Subject
+from sft_runner.review.lint.subject import CHOICE, LOCAL, LOCK, MAIN, RECIPE, RECORD, UNREAD, Subject
 
 HINT = "take it out and revoke it: a commit keeps it for ever; give it in a variable of the environment"
 
@@ -12,5 +12,6 @@ HINT = "take it out and revoke it: a commit keeps it for ever; give it in a vari
 @rule(ERROR, RECIPE, CHOICE, MAIN, LOCK, RECORD, UNREAD)
 def secret(subject: Subject) -> Iterator[Remark]:
     """What looks like a token, a key or a password, in a value or in a comment."""
+    hint = HINT if subject.group != LOCAL else "give it in a variable of the environment, and see that git ignores it"
     for found in subject.secrets:
-        yield Remark(found.line, f"what looks like {found.what} stands here", HINT, found.text)
+        yield Remark(found.line, f"what looks like {found.what} stands here", hint, found.text)

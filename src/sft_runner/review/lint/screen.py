@@ -27,7 +27,7 @@ def text(report: Report, colour: bool = False) -> Iterator[str]:
         yield f"{where}: {painted(one.severity, COLOURS[one.severity])}: {one.message} [{one.rule}]"
         yield from (f"  {line}".rstrip() for line in one.hint.splitlines())
     yield from [""] if report.findings else []
-    yield f"{_counted(report.files, 'file')}: {', '.join(_counted(report.count(kind), kind) for kind in SEVERITIES)}"
+    yield _sum(report)
 
 
 def github(report: Report) -> Iterator[str]:
@@ -36,13 +36,16 @@ def github(report: Report) -> Iterator[str]:
         said = f"{one.message}\n{one.hint}" if one.hint else one.message
         title = f"sft-runner lint: {one.rule}"
         yield annotation(COMMANDS[one.severity], one.path, one.line, title, said, one.column)
+    yield _sum(report)
 
 
 def as_json(report: Report) -> str:
     """For programs."""
     found = [{**vars(one), "path": shown(one.path)} for one in report.findings]
     counts = {f"{kind}s": report.count(kind) for kind in SEVERITIES}
-    return json.dumps({"files": report.files, **counts, "findings": found}, indent=1, ensure_ascii=False)
+    return json.dumps(
+        {"files": report.files, "own": report.own, **counts, "findings": found}, indent=1, ensure_ascii=False
+    )
 
 
 def rules() -> Iterator[str]:
@@ -50,6 +53,13 @@ def rules() -> Iterator[str]:
     width = max(map(len, RULES))
     for one in RULES.values():
         yield f"{one.name:<{width}}  {one.severity:<7}  {one.help}"
+
+
+def _sum(report: Report) -> str:
+    files = _counted(report.files, "file")
+    if report.own < report.files:
+        files += f" ({report.own} of your own, {report.files - report.own} shipped)"
+    return f"{files}: {', '.join(_counted(report.count(kind), kind) for kind in SEVERITIES)}"
 
 
 def _counted(number: int, what: str) -> str:

@@ -9,28 +9,38 @@ from dataclasses import dataclass
 FORMS = {
     "a token of Hugging Face": r"\bhf_[A-Za-z0-9]{30,}",
     "a key of Anthropic": r"\bsk-ant-[A-Za-z0-9_-]{20,}",
-    "a key of OpenAI": r"\bsk-(?!ant-)(?:[a-z]+-)?[A-Za-z0-9_-]{20,}",
+    "a key of OpenAI": r"\bsk-(?!ant-)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{20,}",
     "a token of GitHub": r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})",
     "a token of GitLab": r"\bglpat-[A-Za-z0-9_-]{20,}",
     "a key of AWS": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     "a key of Google": r"\bAIza[A-Za-z0-9_-]{35}",
     "a token of Slack": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
     "a key of Weights & Biases": r"\bwandb_v\d+_[A-Za-z0-9_]{30,}",
+    "a key of Stripe": r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}",
+    "a token of PyPI": r"\bpypi-AgEI[A-Za-z0-9_-]{16,}",
+    "a signed token (JWT)": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{10,}",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 }
 """What it is -> how it is written, as its maker documents it."""
 ADDRESS = re.compile(r"(?<=://)(?P<user>[^\s/:@'\"]*):(?P<secret>[^\s/@'\"]+)@")
 """A password in an address."""
 NAMED = re.compile(
-    r"(?<![A-Za-z])(?P<name>[A-Za-z_-]*(?:api_?-?key|access_?-?key|auth|credentials?|passw(?:or)?d|secret|token)s?)"
-    r"[\"']?\s*[:=]\s*[\"']?(?P<secret>[A-Za-z0-9+/=_.~!#$%^&*-]{8,})",
+    r"(?<![A-Za-z])(?P<name>[A-Za-z_-]*(?:api_?-?key|access_?-?key|auth|credential|passw(?:or)?d|secret)s?|"
+    r"[A-Za-z_-]*token|(?<=[?&])(?:sig|x-amz-signature))"
+    r"[\"']?\s*[:=]\s*[\"']?(?P<secret>[A-Za-z0-9+/=_.~!#$%^&*-]{8,})"
+    r"|\b(?P<scheme>bearer)\s+(?P<bearer>[A-Za-z0-9+/=_.~-]{16,})",
     re.IGNORECASE,
 )
-"""`key=` and `token:` with a word behind them."""
-SUSPECT = re.compile("|".join([*FORMS.values(), "://", r"(?i:key|auth|credential|passw|secret|token)"]))
+"""`key=`, `token:` and a signature in an address with a word behind them, and `Authorization: Bearer ...`; `tokens:`
+are counted."""
+SUSPECT = re.compile("|".join([*FORMS.values(), "://", r"(?i:key|auth|credential|passw|secret|token|bearer)"]))
 """What a line has at the least that holds a secret: one search instead of a dozen."""
 SHORTEST = 16
 """Characters of a word behind `token:` that may be one of chance; a password is one from 8 on."""
+MASKED = 8
+"""Characters from which on a secret is masked wherever it stands."""
+RANDOM = 12
+"""Characters of the parts with both letters and digits, of such a word: `see-RFC7617-section-2` has seven."""
 BITS = 3.0
 """Shannon entropy of a character of such a word. 32 random hexadecimal digits have 3.2 to 3.9, English has less, and
 short English words that come with it have no digits."""
@@ -64,26 +74,30 @@ def secrets(lines: Sequence[str]) -> Iterator[Secret]:
                 found.append(match["secret"])
                 yield Secret(number, "a password in an address", match["secret"])
         for match in NAMED.finditer(plain):
-            text = match["secret"]
-            if not any(text in known or known in text for known in found) and _by_chance(match["name"], text):
+            name, text = match["name"] or match["scheme"], match["secret"] or match["bearer"]
+            if not any(text in known or known in text for known in found) and _by_chance(name, text):
                 found.append(text)
-                yield Secret(number, f"the value of '{match['name']}'", text)
+                yield Secret(number, f"the value of '{name}'", text)
 
 
 def without(text: str, hidden: Sequence[Secret]) -> str:
-    """A text with every secret in it masked."""
+    """A text with every secret masked that it repeats; a short one is masked in an address only, for it may be part of
+    a word that means something else."""
+    text = ADDRESS.sub(r"\g<user>:***@", text)
     for secret in hidden:
-        text = text.replace(secret.text, "***")
+        if len(secret.text) >= MASKED:
+            text = text.replace(secret.text, "***")
     return text
 
 
 def _by_chance(name: str, text: str) -> bool:
     """Whether a word behind a name like `token:` was made by chance, or is a password that somebody thought of."""
-    if _stands_in(text) or not (re.search(r"\d", text) and re.search(r"[A-Za-z]", text)):
+    if _stands_in(text) or not re.search(r"[A-Za-z]", text):
         return False
     if re.match(r"passw", name.rpartition("_")[2], re.IGNORECASE):
-        return True
-    return len(text) >= SHORTEST and "/" not in text[:2] and _entropy(text) >= BITS
+        return re.search(r"[\d!#$%^&*+=~]", text) is not None
+    mixed = [part for part in re.split(r"[-_.~]", text) if re.search(r"\d", part) and re.search(r"[A-Za-z]", part)]
+    return len(text) >= SHORTEST and sum(map(len, mixed)) >= RANDOM and "/" not in text[:2] and _entropy(text) >= BITS
 
 
 def _stands_in(text: str) -> bool:

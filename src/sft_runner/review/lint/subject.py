@@ -1,5 +1,6 @@
 """A file that is looked at, with all that rules ask of it; each part is made when the first rule wants it."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.composing import in_file
-from sft_runner.config.sources import ConfigFile, group_of, read, recipes, shown
+from sft_runner.config.sources import ConfigFile, choice, group_of, read, recipes, shown
 from sft_runner.errors import UserError
-from sft_runner.review.cases import case
-from sft_runner.review.lint.composition import Composition, compose, jobs
+from sft_runner.review.cases import case, said
+from sft_runner.review.lint.composition import Composition, baseline, compose, jobs
+from sft_runner.review.lint.finding import Remark
 from sft_runner.review.lint.secret import Secret, secrets
 
 RECIPE, CHOICE, MAIN, LOCK, RECORD, UNREAD = "recipe", "choice", "main", "lock", "record", "unread"
@@ -43,41 +45,70 @@ class Subject:
     @cached_property
     def text(self) -> str:
         """Its text; what is not UTF-8 in it is replaced."""
-        return self.path.read_bytes().decode("utf-8", errors="replace")
+        try:
+            return self.path.read_bytes().decode("utf-8", errors="replace")
+        except OSError:  # `file` tells of it
+            return ""
 
     @cached_property
     def lines(self) -> list[str]:
-        """Its lines; the first is at 0."""
-        return self.text.splitlines()
+        """Its lines as YAML counts them; the first is at 0."""
+        return re.split(r"\r\n|[\r\n\x85\u2028\u2029]", self.text)
 
     @cached_property
     def file(self) -> ConfigFile:
         """What it says."""
         known = recipes().get(self.name) if self.kind == RECIPE else None
-        return known if known and known.path.resolve() == self.path else read(self.path)
+        return known if known and known.path == self.path else read(self.path)
 
     @cached_property
     def mistakes(self) -> list[UserError]:
         """What the pipeline refuses of it before anything is composed."""
-        if self.kind == MAIN:  # Hydra's own part is in it
-            return [self.file.error] if self.file.error else []
-        return in_file("" if self.group == LOCAL else self.group, self.file)
+        return in_file(self.group, self.file)
+
+    @property
+    def composition(self) -> Composition | None:
+        """The run that its command asks for; None where there is none. Of a sweep the first."""
+        return next(iter(self.compositions), None)
 
     @cached_property
-    def composition(self) -> Composition | None:
-        """The run that its command asks for, or of a choice the run with the defaults; None where there is none."""
-        if self.mistakes or self.file.values is None:
-            return None
+    def compositions(self) -> list[Composition]:
+        """The runs that its command asks for, of a choice the run with the defaults; none where something is wrong
+        already, in the file or in conf/sft.yaml."""
+        if self.mistakes or self.refused or self.file.values is None or self.main_broken:
+            return []
         if self.kind == RECIPE:
             words = case(self.name).words
             swept = re.search(r"runner\b.*\s(-m|--multirun)\s", f"{self.file.header.get('command')} ")
-            return compose(jobs(words)[0] if swept else words)
+            return [compose(job) for job in jobs(words)] if swept else [compose(words)]
+        if self.kind == MAIN:
+            return [baseline(os.getcwd())]
         if (
             self.kind == CHOICE and self.group != LOCAL and self.own
         ):  # a shipped one was looked at before it was shipped
             others = [] if self.group == "hardware" else ["hardware=cpu"]
-            return compose([f"{self.group}={self.name}", *others])
-        return None
+            return [compose([said(self.group, self.name), *others])]
+        return []
+
+    @cached_property
+    def refused(self) -> list[Remark]:
+        """What is wrong with the lines of its `defaults:`."""
+        from sft_runner.review.lint.entries import wrong  # which looks at subjects
+
+        return list(wrong(self)) if self.kind in (RECIPE, CHOICE) else []
+
+    @property
+    def main_broken(self) -> bool:
+        """Whether nothing can be composed, as the user's own conf/sft.yaml is broken: that is told there."""
+        main = choice("", "sft")
+        if self.kind == MAIN or main is None or not main.path.is_relative_to(Path.cwd()):
+            return False
+        return Subject(main.path, MAIN).breaks
+
+    @cached_property
+    def breaks(self) -> bool:
+        """Whether this is a conf/sft.yaml that breaks every run."""
+        return self.kind == MAIN and self.own and (bool(self.mistakes) or baseline(os.getcwd()).found is None)
 
     @cached_property
     def settings(self) -> dict[str, tuple[tuple[str, ...], Any]]:
@@ -92,11 +123,11 @@ class Subject:
         """Group -> the line of `defaults:` that chooses in it, and what it chooses."""
         found: dict[str, tuple[int, str]] = {}
         for number, line in enumerate(self.lines, 1):
-            if said := re.match(r"\s*-\s*(?:override\s+|optional\s+)*/([\w/]+)(?:@\S+)?:\s*([^#]*)", line):
-                found[said[1]] = number, said[2].strip()
+            if entry := re.match(r"\s*-\s*(?:override\s+|optional\s+)*/([\w/]+)(?:@\S+)?:\s*([^#]*)", line):
+                found[entry[1]] = number, entry[2].strip()
         entries = (self.file.values or {}).get("defaults")
-        for entry in entries if isinstance(entries, list) else ():
-            for key, name in entry.items() if isinstance(entry, dict) else ():  # in one line, or in quotes
+        for listed in entries if isinstance(entries, list) else ():
+            for key, name in listed.items() if isinstance(listed, dict) else ():  # in one line, or in quotes
                 found.setdefault(group_of(str(key)), (self.line_of(("defaults",)), str(name)))
         return found
 
@@ -116,8 +147,8 @@ class Subject:
 
     def placed(self, message: str) -> tuple[str, int | None]:
         """A message without `recipes/mine.yaml, line 7: ` before it, and that line; None where it names none."""
-        if said := re.match(rf"{re.escape(shown(self.path))}(?:, line (\d+))?: ", message):
-            return message[said.end() :], int(said[1] or 1)
+        if at := re.match(rf"{re.escape(shown(self.path))}(?:, line (\d+))?: ", message):
+            return message[at.end() :], int(at[1] or 1)
         return message, None
 
 

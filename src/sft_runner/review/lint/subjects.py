@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sft_runner.config.sources import folders, group_of, read, recipes
+from sft_runner.review.lint.composition import baseline
 from sft_runner.review.lint.subject import CHOICE, LOCAL, LOCK, MAIN, RECIPE, RECORD, UNREAD, Subject
 
 ENDINGS = {".lock": LOCK, ".results.md": RECORD}
@@ -12,12 +13,13 @@ ENDINGS = {".lock": LOCK, ".results.md": RECORD}
 
 def subjects() -> list[Subject]:
     """Every file, the user's own first; a shipped one that is hidden by the user's is none, for it is not what runs."""
+    baseline.cache_clear()
     found: dict[tuple[str, str, str], Subject] = {}
     for name, make in (("recipes", _in_recipes), ("conf", _in_conf)):
-        places = folders(name)
-        for folder in places:
+        own = Path.cwd() / name
+        for folder in folders(name):
             for one in make(folder):
-                one.own = folder == (Path.cwd() / name).resolve()
+                one.own = own.is_dir() and folder.samefile(own)
                 first = found.setdefault((one.kind, one.group, one.path.relative_to(folder).as_posix()), one)
                 if first is not one:
                     first.shadowed = one.path
@@ -65,7 +67,7 @@ def groups_read() -> set[str]:
 
 
 def _in_recipes(folder: Path) -> Iterator[Subject]:
-    for path in filter(Path.is_file, sorted(folder.rglob("*"))):
+    for path in sorted(folder.rglob("*")):
         kind = next((kind for ending, kind in ENDINGS.items() if path.name.endswith(ending)), None)
         if path.parent != folder or kind is None:
             if path.suffix not in (".yaml", ".yml"):
@@ -77,7 +79,7 @@ def _in_recipes(folder: Path) -> Iterator[Subject]:
 def _in_conf(folder: Path) -> Iterator[Subject]:
     known = groups_read()
     for path in sorted(folder.rglob("*")):
-        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        if path.suffix not in (".yaml", ".yml"):
             continue
         group = path.parent.relative_to(folder).as_posix()
         if group == "." and path.name == "sft.yaml":

@@ -53,7 +53,7 @@ def repeated_key(subject: Subject) -> Iterator[Remark]:
 
 
 FORMS = (
-    ("not-yaml", r"not valid YAML|is a mapping of keys to values"),
+    ("not-yaml", r"not valid YAML|cannot be read|is a mapping of keys to values"),
     ("repeated-key", r"key '[^']*' is repeated"),
     ("unknown-key", r"key '[^']*' does not exist"),
     ("hardware-in-recipe", r"does not belong into a recipe"),
@@ -70,7 +70,7 @@ def _mistakes(subject: Subject, name: str) -> Iterator[Remark]:
         if next((rule for rule, form in FORMS if re.search(form, message)), "wrong-value") == name:
             word = re.search(r"key '([^']*)'|^([\w.]+)=", message)
             last = (word[1] or word[2]).rpartition(".")[2] if word else ""
-            group = message.partition(" ")[0]
+            group = (re.search(r"^(?:group '(\w+)'|(\w+))", message) or [""])[0].removeprefix("group ").strip("'")
             if name == "unknown-choice" and group in subject.chosen:
-                line, last = subject.chosen[group][0], group
+                last = group
             yield Remark(line or 1, message, error.hint, last)

@@ -1,5 +1,6 @@
 """What is not as a lock says, each thing by its name."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,10 +32,13 @@ class Drift:
     """What brings back what the lock says, where there is more than to undo the change."""
 
 
-def drifts(held: Entry, found: Found, place: Place = lambda key: "") -> list[Drift]:
-    """Everything that is not as it is held; what is unknown here is passed over."""
+def drifts(held: Entry, found: Found, place: Place = lambda key: "", left_open: bool = True) -> list[Drift]:
+    """Everything that is not as it is held; what is unknown here is passed over. Where the lock leaves data open it may
+    be anything, unless it is not to be `left_open`."""
     here = found.entry
-    drifted = [*_model(held, found), *_rows("data", held.data, here.data, found)]
+    drifted = [*_model(held, found)]
+    if held.data or not left_open:
+        drifted += _rows("data", held.data, here.data, found)
     drifted += _rows("sets", held.sets, here.sets, found)
     drifted += _settings(held, here, place)
     drifted += _versions(held, here)
@@ -45,26 +49,30 @@ def drifts(held: Entry, found: Found, place: Place = lambda key: "") -> list[Dri
 
 def _model(held: Entry, found: Found) -> Iterator[Drift]:
     was, now = held.model, found.entry.model
-    if was.name != now.name:
-        yield Drift("model", f"model: {was.name} -> {now.name}", ("model", "name"), f"model.name={was.name}")
+    fetched = was.commit is not None and (was.name, was.commit) == (now.name, now.commit)
+    again = f"hf download {was.name} --revision {was.commit} --force-download" if fetched else ""
+    folders = was.commit is None and now.commit is None and "model" not in found.unknown
+    if was.name != now.name and not (folders and was.sha256 == now.sha256):  # a folder is its bytes
+        remedy = shlex.quote(f"model.name={was.name}")
+        yield Drift("model", f"model: {was.name} -> {now.name}", ("model", "name"), remedy)
     elif was.commit != now.commit and "model" not in found.unknown:
         remedy = f"model.revision={was.commit}" if was.commit else ""
         text = f"model: commit {_short(was.commit)} -> {_short(now.commit)}"
         yield Drift("model", text, ("model", "commit"), remedy)
-    elif was.sha256 != now.sha256 and "tokenizer" not in found.unknown:
+    elif None not in (was.sha256, now.sha256) and was.sha256 != now.sha256:
         text = f"model: {was.name}: weights or config.json {_short(was.sha256)} -> {_short(now.sha256)}"
-        yield Drift("model", text, ("model", "sha256"))
+        yield Drift("model", text, ("model", "sha256"), again)
     elif was.own_code != now.own_code and "tokenizer" not in found.unknown:
         text = f"model: {'its own code' if was.own_code else 'transformers'} -> "
         yield Drift("model", text + ("its own code" if now.own_code else "transformers"), ("model",))
     for part in ("tokenizer", "template"):
         before, after = getattr(held, part), getattr(found.entry, part)
         if None not in (before, after) and before != after:
-            yield Drift(part, f"{part}: {_short(before)} -> {_short(after)}", (part,))
+            yield Drift(part, f"{part}: {_short(before)} -> {_short(after)}", (part,), again)
 
 
 def _rows(part: str, was: Held | None, now: Held | None, found: Found) -> Iterator[Drift]:
-    if part in found.unknown or (part == "data" and was is None):  # what is left open may be anything
+    if part in found.unknown:
         return
     if was is None or now is None:
         if was is not now:
@@ -72,27 +80,40 @@ def _rows(part: str, was: Held | None, now: Held | None, found: Found) -> Iterat
             text = f"{part}: {', '.join(was.sources) if was else empty} -> {', '.join(now.sources) if now else empty}"
             yield Drift(part, text, (part,))
         return
-    if was.sha256 == now.sha256:
+    if was.sha256 == now.sha256 and len(was.sources) == len(now.sources):
+        for name, before in was.sources.items():
+            if before != (after := now.sources.get(name, before)):  # somebody wrote into the lock
+                yield Drift(part, f"{part}: {name} ({_counts(before.rows, after.rows)})", (part, "sources", name))
         return
-    if len(was.sources) == len(now.sources) == 1:
+    called = {
+        old: new
+        for old, before in was.sources.items()
+        for new, after in now.sources.items()
+        if old not in now.sources and new not in was.sources and before.sha256 == after.sha256
+    }
+    for old, new in called.items():
+        yield Drift(part, f"{part}: {old} is called {new}", (part, "sources", old))
+    if len(was.sources) == len(now.sources) == 1 and not called:
         ((old, before),), ((new, after),) = was.sources.items(), now.sources.items()
         named = new if old == new else f"{old} -> {new}"
-        text = f"{part}: {named} ({_counts(before.rows, after.rows)})"
+        ends = "line ends" if (part, new) in found.line_ends else "bytes"
+        text = f"{part}: {named} ({_counts(before.rows, after.rows, ends)})"
         yield Drift(part, text, (part, "sources", old))
         return
-    for name in sorted({*was.sources, *now.sources}):
+    for name in sorted({*was.sources, *now.sources} - {*called, *called.values()}):
         if name not in now.sources:
             yield Drift(part, f"{part}: {name} is gone", (part, "sources", name))
         elif name not in was.sources:
             yield Drift(part, f"{part}: {name} is not in the lock", (part, "sources"))
         elif was.sources[name].sha256 != now.sources[name].sha256:
-            text = f"{part}: {name} ({_counts(was.sources[name].rows, now.sources[name].rows)})"
+            ends = "line ends" if (part, name) in found.line_ends else "bytes"
+            text = f"{part}: {name} ({_counts(was.sources[name].rows, now.sources[name].rows, ends)})"
             yield Drift(part, text, (part, "sources", name))
 
 
-def _counts(was: int | None, now: int | None) -> str:
+def _counts(was: int | None, now: int | None, what: str = "bytes") -> str:
     if was == now and was is not None:
-        return f"{was:,} rows, other bytes"
+        return f"{was:,} rows, other {what}"
     return f"{was:,} -> {now:,} rows" if None not in (was, now) else "other bytes, and a row that cannot be read"
 
 
@@ -156,9 +177,9 @@ def _libraries(held: Entry, here: Entry) -> Iterator[Drift]:
         was = held.libraries.get(name)
         if name not in held.libraries:
             yield Drift(LIBRARY, f"{name}: not in the lock", ("libraries",))
-        elif was is not None and was != version:
-            text = f"{name} {was} -> {version or 'not installed'}"
-            remedy = "" if name == "sft-runner" else f"pip install {name}=={was}"
+        elif was != version:
+            text = f"{name} {was or 'not installed'} -> {version or 'not installed'}"
+            remedy = f"pip install {name}=={was}" if was and name != "sft-runner" else ""
             yield Drift(LIBRARY, text, ("libraries", name), remedy)
 
 

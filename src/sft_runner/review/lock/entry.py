@@ -32,11 +32,11 @@ class Weights:
     """The base model."""
 
     name: str
-    """As `model.name` says."""
+    """As `model.name` says, inside the project relative to it; a folder is told by its bytes, not by its name."""
     commit: str | None
-    """Commit of a hub model, which stands for its bytes."""
+    """Commit of a hub model; None for a folder."""
     sha256: str | None
-    """Of a folder's weights and configuration."""
+    """Of its weights and configuration, and of code of its own; None for a hub model that was not at hand."""
     own_code: bool = False
     """Whether loading it runs code of its own."""
 

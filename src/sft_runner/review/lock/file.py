@@ -1,11 +1,7 @@
 """`recipes/NAME.lock`: YAML beside the recipe, one value a line, so that a git diff shows what changed."""
 
-import fcntl
-import glob
-import os
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +9,8 @@ from typing import Any
 import yaml
 
 from sft_runner.config import sources
-from sft_runner.disk import write_bytes
-from sft_runner.errors import MachineError, UserError
+from sft_runner.disk import alone, replace
+from sft_runner.errors import UserError
 from sft_runner.review.lock import parsing
 from sft_runner.review.lock.entry import OPEN, Entry, Held
 
@@ -55,6 +51,14 @@ def read(recipe: str) -> Lock | None:
     return at(path) if path.exists() else None
 
 
+def read_filled(recipe: str) -> Lock | None:
+    """The same; None too for a lock that is empty, and so holds nothing that could be lost."""
+    try:
+        return read(recipe)
+    except parsing.EmptyLock:
+        return None
+
+
 def at(path: Path) -> Lock:
     """The lock in a file. Raises `BrokenLock` for one from a newer version, with a merge conflict in it, cut off, or
     broken in any other way."""
@@ -69,22 +73,23 @@ def write(recipe: str, entries: Mapping[str, Entry]) -> bool:
     """
     path = place(recipe)
     require_own(recipe)
-    with _explained(path), _alone(path.parent):  # another command may renew another preset of it
-        known = at(path) if path.exists() else None
+    with alone(path.parent):  # another command may renew another preset of it
+        known = read_filled(recipe)
         presets = {**(known.presets if known else {}), **entries}
         text = HEADER.format(name=recipe, shown=shlex.quote(recipe)) + _dumped(presets)
-        if known and path.read_bytes() == text.encode():
-            return False
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a command that was killed
-            left.unlink(missing_ok=True)
-        write_bytes(path, text.encode())
-    return True
+        return replace(path, text.encode())
+
+
+def is_own(recipe: str) -> bool:
+    """Whether a recipe is there, and in `./recipes`."""
+    found = sources.recipes().get(recipe)
+    return found is not None and found.path.parent.resolve() == (Path.cwd() / "recipes").resolve()
 
 
 def require_own(recipe: str) -> None:
     """Raise `UserError` for a recipe that is not in `./recipes`: its lock lies beside it, in the package."""
-    path = sources.recipes()[recipe].path
-    if path.parent.resolve() != (Path.cwd() / "recipes").resolve():
+    if not is_own(recipe):
+        path = sources.recipes()[recipe].path
         raise UserError(
             f"{path}: the recipe '{recipe}' is not in ./recipes but shipped with the package, and so is its lock",
             f"copy it to recipes/{path.name}, and lock that",
@@ -123,26 +128,3 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """Always."""
         return True
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder against other commands that write locks there; ends with this process, however it ends."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):  # some network disks cannot
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    hint = "free some space or mend the permissions, and run the command again"
-    try:
-        yield
-    except MachineError as error:
-        raise MachineError(error.message, hint) from error
-    except OSError as error:
-        raise MachineError(f"{sources.shown(path)}: cannot be written: {error.strerror or error}", hint) from error

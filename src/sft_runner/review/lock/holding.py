@@ -15,6 +15,7 @@ from sft_runner.evaluation import gates
 from sft_runner.fingerprint import Hashes
 from sft_runner.model.files import locate
 from sft_runner.model.remote_code import is_commit
+from sft_runner.review.cases import relative
 from sft_runner.review.lock import file, making
 from sft_runner.review.lock.drift import Drift, drifts
 from sft_runner.review.lock.entry import Entry
@@ -91,10 +92,11 @@ def _forced(run: Run) -> list[Drift]:
 def _remedy(lock: str, held: Entry, run: Run, drifted: Sequence[Drift]) -> str:
     """What brings back what was locked, and how to lock what is here instead."""
     keys = {one.keys[1] for one in drifted if one.keys[:1] == ("settings",) and len(one.keys) > 1}
-    said = {word: word.lstrip("+~").partition("=")[0] for word in run.overrides if word not in held.words}
+    words = {relative(word): word for word in run.overrides}
+    said = {word: word.lstrip("+~").partition("=")[0] for short, word in words.items() if short not in held.words}
     extra = [word for word, key in said.items() if any(key == one or key.startswith(f"{one}.") for one in keys)]
-    lines = [f"leave out {' '.join(extra)}"] if extra else []
-    if missing := [word for word in held.words if word not in run.overrides]:
-        lines.append(f"the lock is of a command with {' '.join(missing)}")
+    lines = [f"leave out {shlex.join(extra)}"] if extra else []
+    if missing := [word for word in held.words if word not in words]:
+        lines.append(f"the lock is of a command with {shlex.join(missing)}")
     lines += dict.fromkeys(one.remedy for one in drifted if one.remedy)
     return "\n  ".join([*lines, f"or lock what is here, and have the difference reviewed: {lock}"])

@@ -3,9 +3,12 @@
 What is not on this machine is named in `unknown`, so that a check may pass over it and a lock may refuse it.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sft_runner import hardware
@@ -21,6 +24,7 @@ from sft_runner.evaluation import engines
 from sft_runner.fingerprint import UNRESOLVED, Hashes, chain
 from sft_runner.model.files import locate
 from sft_runner.planning import wanted
+from sft_runner.review.cases import relative
 from sft_runner.review.lock import libraries, model
 from sft_runner.review.lock.entry import Entry, Held, Rows, Weights
 from sft_runner.stages import STAGES
@@ -41,12 +45,17 @@ class Found:
     """The settled configuration."""
     unknown: dict[str, str]
     """`model`, `tokenizer`, `template`, `data`, `sets` or the name of a package -> why it cannot be told."""
+    line_ends: frozenset[tuple[str, str]] = frozenset()
+    """`data` or `sets`, and the source of it that has other line ends than it is held with."""
 
 
-def found(run: Run, words: Collection[str], hashes: Hashes, before: Entry | None = None) -> Found:
+def found(
+    run: Run, words: Collection[str], hashes: Hashes, before: Entry | None = None, counted: bool = False
+) -> Found:
     """What a run is made of.
 
-    Held against the entry `before`, the stages are its own too, and rows are counted only where the bytes are others.
+    Held against the entry `before`, the stages are its own too, and rows are counted only where the bytes are others,
+    unless all are to be `counted`.
     Raises `UserError` for a model or data that cannot be used.
     """
     run = engines.settled(run)
@@ -54,9 +63,10 @@ def found(run: Run, words: Collection[str], hashes: Hashes, before: Entry | None
     unknown: dict[str, str] = {}
     weights, tokenizer, template = _model(config, hashes, unknown)
     known: dict[str, Held | None] = {}
+    ends: set[tuple[str, str]] = set()
     asked = {"data": config.data if config.data.path or config.data.sources else None, "sets": sets.as_data(config)}
     for kind, data in asked.items():
-        known[kind] = _held(kind, data, hashes, before, unknown) if data else None
+        known[kind] = _held(kind, data, hashes, before, unknown, counted, ends) if data else None
     data_hashes = {kind: _hash(data, kind in unknown, hashes) for kind, data in asked.items()}
     data_hashes["data"] = data_hashes["data"] or OPEN_HASH
     stages = _stages(config, before)
@@ -73,7 +83,7 @@ def found(run: Run, words: Collection[str], hashes: Hashes, before: Entry | None
             fingerprints[name] = made.fingerprint()
     if config.evaluate.gates:
         settings[GATES] = config.evaluate.gates
-    versions = {name: libraries.version(name) for name in libraries.wanted(config)}
+    versions = libraries.versions(config)
     unknown |= {name: "not installed" for name, version in versions.items() if version is None}
     entry = Entry(
         words=tuple(words),
@@ -87,7 +97,7 @@ def found(run: Run, words: Collection[str], hashes: Hashes, before: Entry | None
         settings={key: plain(value) for key, value in settings.items()},
         libraries=versions,
     )
-    return Found(entry, config, unknown)
+    return Found(entry, config, unknown, frozenset(ends))
 
 
 def preset_of(run: Run) -> str:
@@ -117,7 +127,7 @@ def _stages(config: Config, before: Entry | None) -> list[str]:
 
 def _model(config: Config, hashes: Hashes, unknown: dict[str, str]) -> tuple[Weights, str | None, str | None]:
     located = locate(config.model)
-    weights = Weights(config.model.name, located.commit, model.weights(located, hashes), located.own_code)
+    weights = Weights(relative(config.model.name), located.commit, model.weights(located, hashes), located.own_code)
     template = model.template(config, located.folder, hashes)
     if located.folder is None:
         unknown["tokenizer"] = f"{config.model.name} is not on this machine"
@@ -129,7 +139,15 @@ def _model(config: Config, hashes: Hashes, unknown: dict[str, str]) -> tuple[Wei
     return weights, model.tokenizer(located.folder, hashes), template
 
 
-def _held(kind: str, data: Data, hashes: Hashes, before: Entry | None, unknown: dict[str, str]) -> Held | None:
+def _held(
+    kind: str,
+    data: Data,
+    hashes: Hashes,
+    before: Entry | None,
+    unknown: dict[str, str],
+    counted: bool,
+    ends: set[tuple[str, str]],
+) -> Held | None:
     """The bytes and rows of all sources; None while one of them is not fetched."""
     held: Held | None = getattr(before, kind, None)
     rows: dict[str, Rows] = {}
@@ -140,9 +158,22 @@ def _held(kind: str, data: Data, hashes: Hashes, before: Entry | None, unknown: 
             unknown[kind] = f"{source.path} is not on this machine"
             return None
         digest = content.digest(hashes.of)
-        same = next((one for one in held.sources.values() if one.sha256 == digest), None) if held else None
+        believed = held.sources.values() if held and not counted else ()
+        same = next((one for one in believed if one.sha256 == digest), None)
+        told = {one.sha256 for one in held.sources.values()} if held else set()
+        if told and digest not in told and told & {content.digest(partial(_ending, end)) for end in (b"\n", b"\r\n")}:
+            ends.add((kind, source.name))
         rows[source.name] = same or Rows(digest, _rows(source, data, strict=before is None))
     return Held(files.content_hash(replace(data, template=OWN), hashes.of), rows)
+
+
+def _ending(end: bytes, path: Path) -> str:
+    """SHA-256 of a file as it would be with these line ends."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        for line in file:
+            found.update(line.rstrip(b"\r\n") + end if line.endswith(b"\n") else line)
+    return found.hexdigest()
 
 
 def _rows(source: Source, data: Data, strict: bool) -> int | None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +11,48 @@ from sft_runner.config.schema import Config
 from sft_runner.data.template import choice
 from sft_runner.disk import read_json
 from sft_runner.fingerprint import Hashes
-from sft_runner.model.files import TOKENIZER_FILES, ModelFiles
+from sft_runner.merging.companions import OTHER
+from sft_runner.model import remote_code
+from sft_runner.model.files import KINDS, LICENCES, ModelFiles
+from sft_runner.model.weights import INDEX, shards
 
 NONE = "none"
 """A model without a chat template."""
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 SETTINGS = "tokenizer_config.json"
 """Holds the chat template of older models beside the tokenizer's settings."""
+MORE_TEMPLATES = "additional_chat_templates"
+"""Folder of templates that are chosen by name."""
+_BLOB = re.compile(r"[0-9a-f]{64}")
+"""What the hub's cache calls a large file: its SHA-256 (huggingface_hub/file_download.py, the ETag of LFS files)."""
 
 
 def weights(found: ModelFiles, hashes: Hashes) -> str | None:
-    """SHA-256 of a folder's weights and configuration; None for a hub model, whose commit stands for its bytes."""
-    if found.folder is None or not found.local:
+    """SHA-256 of a model's weights and configuration, and of its own code where that runs; None where it is not here.
+
+    Of a hub model it is that of the files which every download of a commit has, each large one by the name that the
+    hub's cache gave it; of a folder everything that is no tokenizer's.
+    """
+    if found.folder is None:
         return None
-    kinds = (".json", ".safetensors")
-    files = (path for path in found.folder.iterdir() if path.suffix in kinds and path.name not in TOKENIZER_FILES)
-    return hashes.together(sorted(files))
+    if found.local:
+        kinds, others = (".json", ".safetensors"), {*_tokenizer_files(found.folder)}
+        return hashes.together(sorted(p for p in found.folder.iterdir() if p.suffix in kinds and p not in others))
+    paths = [found.folder / "config.json", found.folder / INDEX, *shards(found.folder)]
+    paths += remote_code.modules(found.folder) if found.own_code else []
+    return _sha256("\n".join(f"{path.name}\0{_of(path, hashes)}" for path in paths if path.is_file()))
 
 
 def tokenizer(folder: Path, hashes: Hashes) -> str:
-    """SHA-256 of the tokenizer's files, without the chat template wherever it stands."""
+    """SHA-256 of all files that a tokenizer may read, without the chat template wherever it stands."""
     lines = []
-    for name in TOKENIZER_FILES:
-        path = folder / name
-        if name in TEMPLATES or not path.is_file():
-            continue
+    for path in _tokenizer_files(folder):
+        name = path.relative_to(folder).as_posix()
         values = read_json(path) if name == SETTINGS else None
         if isinstance(values, dict) and "chat_template" in values:
             del values["chat_template"]
             lines.append(f"{name}\0{_sha256(json.dumps(values, sort_keys=True))}")
-        else:
+        elif name not in TEMPLATES:
             lines.append(f"{name}\0{hashes.of(path)}")
     return _sha256("\n".join(lines))
 
@@ -56,6 +70,20 @@ def template(config: Config, folder: Path | None, hashes: Hashes) -> str | None:
         return hashes.of(folder / TEMPLATES[0])
     texts = (_own(folder / name) for name in (SETTINGS, TEMPLATES[1]))
     return next((_sha256(text) for text in texts if text), NONE)
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    """Sorted by name; by its ending a file is one of them, unless it is known to be something else."""
+    found = [path for path in folder.iterdir() if path.suffix in KINDS and path.is_file()]
+    others = [*OTHER, "*.index.json", *LICENCES]
+    found = [path for path in found if not any(fnmatchcase(path.name, other) for other in others)]
+    return sorted([*found, *(folder / MORE_TEMPLATES).glob("*.jinja")])
+
+
+def _of(path: Path, hashes: Hashes) -> str:
+    """The hash of a file; of weights in the hub's cache without reading them."""
+    blob = path.readlink() if path.suffix == ".safetensors" and path.is_symlink() else path
+    return blob.name if blob.parent.name == "blobs" and _BLOB.fullmatch(blob.name) else hashes.of(path)
 
 
 def _own(path: Path) -> str:

@@ -1,7 +1,8 @@
 """From the text of a lock to its entries. A lock is a gate: what is not exactly as it was written is refused."""
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ VERSION = 1
 CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7}|\|{7})(?:[ \r\n]|\Z)", re.MULTILINE)
 PARTS = ("words", "model", "tokenizer", "template", "data", "stages", "versions", "settings", "libraries")
 """What every entry says; `sets` only where there are some."""
+MODEL = ("name", "commit", "sha256")
+"""What is said of the model; `own_code` only where there is some."""
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Lines = dict[tuple[str, ...], int]
 
@@ -27,6 +30,10 @@ class BrokenLock(UserError):
         self.line, self.what = line, what
 
 
+class EmptyLock(BrokenLock):
+    """One that holds nothing, so that nothing is lost where it is made anew."""
+
+
 def parse(path: Path, shown: str) -> tuple[dict[str, Entry], Lines]:
     """The entries by preset, and the line of each key. Raises `BrokenLock`."""
     try:
@@ -36,9 +43,11 @@ def parse(path: Path, shown: str) -> tuple[dict[str, Entry], Lines]:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise BrokenLock(shown, line, f"not UTF-8: {error.reason}", _again(path)) from None
+    if not text.strip():
+        raise EmptyLock(shown, 1, "the lock is empty", f"run {_command(path)}")
     if found := CONFLICT.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        hint = f"take either side (git checkout --ours -- {shown}), then run sft-runner lock {path.stem}"
+        hint = f"take either side (git checkout --ours -- {shlex.quote(shown)}), then run {_command(path)}"
         raise BrokenLock(shown, line, "a merge conflict that is not resolved", hint)
     if not text.endswith("\n"):
         raise BrokenLock(shown, text.count("\n") + 1, "cut off in the middle of a line", _again(path))
@@ -105,25 +114,18 @@ class _Reader:
             raise BrokenLock(self.shown, self.lines[("version",)], what, "install the sft-runner that wrote it")
         if version < 1:
             self._wrong(("version",), f"{version} is no version of a lock")
+        self._only(values, (), ("version", "presets"))
         found = self._is(dict, values, "presets")
         return {str(name): self._entry(found, str(name)) for name in found}
 
     def _entry(self, presets: Mapping[str, Any], name: str) -> Entry:
         at = ("presets", name)
         entry = self._is(dict, presets, name, at[:-1])
-        model = self._is(dict, entry, "model", at)
-        for part in PARTS:
-            if part not in entry:
-                self._wrong(at, f"'{part}' is missing")
+        self._only(entry, at, PARTS, ("sets",))
         data = None if entry["data"] == OPEN else self._held(entry, "data", at)
-        return Entry(
+        found = Entry(
             words=tuple(self._texts(entry, "words", at)),
-            model=Weights(
-                name=self._is(str, model, "name", (*at, "model")),
-                commit=self._text(model, "commit", (*at, "model")),
-                sha256=self._text(model, "sha256", (*at, "model")),
-                own_code=bool(model.get("own_code")),
-            ),
+            model=self._model(entry, at),
             tokenizer=self._text(entry, "tokenizer", at),
             template=self._text(entry, "template", at),
             data=data,
@@ -133,14 +135,45 @@ class _Reader:
             settings={str(key): value for key, value in self._is(dict, entry, "settings", at).items()},
             libraries=self._mapping(entry, "libraries", at, str, open_=True),
         )
+        self._complete(found, at)
+        return found
+
+    def _model(self, entry: Mapping[str, Any], above: tuple[str, ...]) -> Weights:
+        model, at = self._is(dict, entry, "model", above), (*above, "model")
+        self._only(model, at, MODEL, ("own_code",))
+        if model.get("own_code", True) is not True:
+            self._wrong((*at, "own_code"), f"'own_code' is {model['own_code']!r}, and not true")
+        name, commit, sha256 = (
+            self._is(str, model, "name", at),
+            self._text(model, "commit", at),
+            self._text(model, "sha256", at),
+        )
+        return Weights(name, commit, sha256, "own_code" in model)
+
+    def _complete(self, entry: Entry, at: tuple[str, ...]) -> None:
+        """Only of a hub model that was not here the bytes are unknown; without them, or data, some fingerprints are."""
+        model = entry.model
+        if model.commit is None and model.sha256 is None:
+            self._wrong((*at, "model"), "of the model neither 'commit' nor 'sha256' is known")
+        if (model.sha256 is None) != (entry.tokenizer is None):
+            self._wrong((*at, "tokenizer"), "'sha256' of the model and 'tokenizer' are known together or not at all")
+        if entry.template is None and entry.tokenizer is not None:
+            self._wrong((*at, "template"), "'template' is missing")
+        if more := sorted({*entry.stages} - {*entry.versions}):
+            self._wrong((*at, "stages", more[0]), f"the stage '{more[0]}' has no version")
+        missing = [name for name in entry.versions if name not in entry.stages]
+        if missing and entry.tokenizer is not None and entry.data is not None:
+            self._wrong((*at, "stages"), f"the fingerprint of '{missing[0]}' is missing")
 
     def _held(self, entry: Mapping[str, Any], name: str, at: tuple[str, ...]) -> Held:
         held = self._is(dict, entry, name, at)
         below = (*at, name)
+        self._only(held, below, ("sha256", "sources"))
         found = self._is(dict, held, "sources", below)
         rows = {}
         for source in found:
             values, place = self._is(dict, found, source, (*below, "sources")), (*below, "sources", str(source))
+            self._only(values, place, ("sha256", "rows"))
             rows[str(source)] = Rows(self._is(str, values, "sha256", place), self._is(int, values, "rows", place))
         return Held(self._is(str, held, "sha256", below), rows)
 
@@ -152,6 +185,17 @@ class _Reader:
             str(key): None if open_ and value is None else self._is(kind, found, key, (*at, name))
             for key, value in found.items()
         }
+
+    def _only(
+        self, values: Mapping[str, Any], at: tuple[str, ...], needed: Collection[str], more: Collection[str] = ()
+    ) -> None:
+        """Refuse what is missing, and what no lock says."""
+        for name in needed:
+            if name not in values:
+                self._wrong(at, f"'{name}' is missing")
+        for name in values:
+            if name not in (*needed, *more):
+                self._wrong((*at, str(name)), f"'{name}' is nothing that a lock says")
 
     def _texts(self, entry: Mapping[str, Any], name: str, at: tuple[str, ...]) -> list[str]:
         found = self._is(list, entry, name, at)
@@ -180,4 +224,8 @@ class _Reader:
 
 
 def _again(path: Path) -> str:
-    return f"take it from git again, or remove it and run sft-runner lock {path.stem}"
+    return f"take it from git again, or remove it and run {_command(path)}"
+
+
+def _command(path: Path) -> str:
+    return shlex.join(["sft-runner", "lock", path.stem])

@@ -3,22 +3,25 @@
 import re
 from pathlib import Path
 
-from sft_runner.disk import explained
+from sft_runner.disk import replace
 from sft_runner.evaluation import gates
 from sft_runner.report import scores
 from sft_runner.report.course import seconds
 from sft_runner.report.record import Record
-from sft_runner.review.record.measured import machine, part
+from sft_runner.review.record.measured import machine, model_name
 from sft_runner.review.record.table import results_of
-from sft_runner.review.record.writing import keep
 
 OPEN = "not measured yet"
 """What stands there before the first run."""
-_LINE = re.compile(r"(?m)^#[ \t]*result:[^\r\n]*")
+_LINE = re.compile(r"(?m)^#[ \t]*result:[^\r\n]*(\r?\n#(?![ \t]*\w+:)[ \t]{2,}[^\r\n]*)*")
+"""The line, with those that go on with it: they are indented, and begin with no key of their own."""
+_KEYS = re.compile(r"(?m)^#[ \t]*\w+:(.*\n(?=#))*.*(\n|\Z)")
+"""The lines of comment from the first one with a key, such as `# goal:`, to an empty one."""
 
 
 def line(record: Record, recipe: Path) -> str | None:
-    """The line for a run: `# result:   exact match 0.0 % -> 75.0 % on 8 held-out rows, in 23 s on a CPU (...)`.
+    """The line for a run, such as `# result:   exact match 0 % -> 75.0 % on 8 held-out rows, 11.4 s of training` with
+    model, machine and the file of results behind it in brackets.
 
     None for a run that missed a gate: a header must not tell it as a result.
     """
@@ -33,8 +36,7 @@ def line(record: Record, recipe: Path) -> str | None:
     if rows := scores.rests_on(record.scores).get("rows"):
         said.append(f"on {rows:,} held-out row{'' if rows == 1 else 's'}")
     took = f", {seconds(train)} of training" if (train := record.metrics("train").get("seconds")) else ""
-    model = str(part(record.config, "model").get("name") or "").replace("\n", " ")
-    return f"# result:   {' '.join(said)}{took} ({model}, {machine(record)}; {results_of(recipe).name})"
+    return f"# result:   {' '.join(said)}{took} ({model_name(record)}, {machine(record)}; {results_of(recipe).name})"
 
 
 def is_open(recipe: Path) -> bool:
@@ -44,20 +46,17 @@ def is_open(recipe: Path) -> bool:
 
 
 def write(recipe: Path, line: str) -> bool:
-    """Put the line into a recipe's header, in place of the one there or below the header; returns whether it is
-    another file than before. Not a byte else is changed."""
+    """Put the line into a recipe's header, in place of the one there or below its other lines; returns whether it is
+    another file than before. Not a byte else is changed. Raises `MachineError` where it cannot be written."""
     text = _text(recipe)
     top = _top(text)
     if found := _LINE.search(top):
-        new = text[: found.start()] + line + text[found.end() :]
-    else:
-        end = "\r\n" if "\r\n" in text else "\n"
-        new = f"{top}{line}{end}{text[len(top) :]}"
-    if new == text:
-        return False
-    with explained(recipe):
-        keep(recipe, new.encode())
-    return True
+        return replace(recipe, f"{text[: found.start()]}{line}{text[found.end() :]}".encode())
+    end = "\r\n" if "\r\n" in text else "\n"
+    block = _KEYS.search(top) or re.match(r"\ufeff?(#.*(\n|\Z))*", top)
+    at = block.end() if block else 0
+    gap = end if at and text[at - 1] not in "\ufeff\n" else ""  # the last line has no end
+    return replace(recipe, f"{text[:at]}{gap}{line}{end}{text[at:]}".encode())
 
 
 def _text(recipe: Path) -> str:
@@ -65,6 +64,6 @@ def _text(recipe: Path) -> str:
 
 
 def _top(text: str) -> str:
-    """The comment at the top of a recipe, with a byte order mark where there is one."""
-    found = re.match(r"\ufeff?(#[^\n]*(\n|$))*", text)
+    """The lines above the first key of a recipe: comments and empty ones, with a byte order mark where there is one."""
+    found = re.match(r"\ufeff?((#.*|[ \t\r]*)\n)*(#.*\Z)?", text)
     return found[0] if found else ""

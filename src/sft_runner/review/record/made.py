@@ -1,18 +1,18 @@
 """What a recipe makes as it stands: what goes into each stage up to `evaluate`, and how that differs from a run's."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sft_runner.config.layers import layers, settled
 from sft_runner.config.run import Run
-from sft_runner.config.sources import recipes
+from sft_runner.config.sources import recipes, without_local
 from sft_runner.data import files, sets
 from sft_runner.errors import UnknownName
 from sft_runner.evaluation import engines
 from sft_runner.fingerprint import UNRESOLVED, Hashes, Ingredients, chain
 from sft_runner.planning import wanted
+from sft_runner.review.cases import said
 
 STAGE = "evaluate"
 """The stage whose fingerprint stands for all that was measured: its inputs are all the others."""
@@ -36,12 +36,13 @@ class Made:
 def made(recipe: str, words: Sequence[str], hashes: Hashes) -> Made | None:
     """What `recipe=RECIPE WORDS` makes; None where its data or its model is not on this machine.
 
-    Reads no rows and fetches nothing. Raises `SftError` where the words cannot be composed, `UserError` where a file
-    is not there.
+    Reads no rows and fetches nothing. This machine's own settings, conf/local, are left out: nobody else has them.
+    Raises `SftError` where the words cannot be composed, `UserError` where a file is not there.
     """
     if recipe not in recipes():
         raise UnknownName("recipe", recipe, recipes())
-    run = engines.settled(settled(layers([*_of(recipe), *words])))
+    with without_local():
+        run = engines.settled(settled(layers([*_of(recipe), *words])))
     data = {}
     for name, asked in (("data", run.config.data), ("sets", sets.as_data(run.config))):
         if asked and files.missing(asked):
@@ -72,10 +73,8 @@ def differences(manifests: Mapping[str, Mapping[str, Any]], now: Made) -> Iterat
 
 def _of(recipe: str) -> list[str]:
     """The words that choose a recipe. One whose name needs quotes cannot name a run, so that is said too."""
-    if re.fullmatch(r"[A-Za-z0-9_.-]+", recipe):
-        return [f"recipe={recipe}"]
-    quoted = recipe.replace("\\", "\\\\").replace("'", "\\'")
-    return [f"recipe='{quoted}'", "name=record"]
+    word = said("recipe", recipe)
+    return [word, "name=record"] if "'" in word else [word]
 
 
 def _value(settings: Mapping[str, Any], key: str) -> str:

@@ -1,21 +1,15 @@
 """A finished run as a row of the table."""
 
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC
-from pathlib import Path
-from platform import node
 from typing import Any
 
-from sft_runner import hardware
-from sft_runner.data.pool import cores
 from sft_runner.errors import UserError
 from sft_runner.evaluation import gates
-from sft_runner.masking import masked
 from sft_runner.report import scores
 from sft_runner.report.course import seconds
 from sft_runner.report.record import Record, moment
+from sft_runner.review.cases import ELSEWHERE, private, telling
 from sft_runner.review.record import cells
 from sft_runner.review.record.made import STAGE
 from sft_runner.review.record.table import Row
@@ -25,18 +19,14 @@ LIBRARIES = ("torch", "transformers", "trl", "peft")
 """Those whose versions a row says."""
 NOTHING = cells.NONE
 """What a cell says of what is not known."""
-_ELSEWHERE = frozenset(
-    {"recipe", "name", "output_dir", "dry_run", "force", "locked", "stage", "tracking", "hydra"},
-)
-"""Keys and groups that say nothing of what is measured."""
 _EARLIER = frozenset({"name", "output_dir"})
 """Those that an earlier run, whose adapter is trained further, is found by."""
 _FOUND = ("dtype", "quantization_bits")
 """Fields that `hardware=auto` may set otherwise than the preset that it takes, and that count."""
 
 
-def row(record: Record, mark: str = "") -> Row:
-    """The row of a finished run; `mark` is said behind the commit."""
+def row(record: Record, marks: Iterable[str] = ()) -> Row:
+    """The row of a finished run; `marks` are said behind the commit."""
     lines = {line.metric: line for line in scores.overall(record.scores, record.headline)}
     rows = scores.rests_on(record.scores).get("rows")
     found = {
@@ -52,7 +42,7 @@ def row(record: Record, mark: str = "") -> Row:
         "fingerprint": cells.code(str(part(record.known, "stages").get(STAGE, ""))),
         "model": _model(record),
         "versions": cells.plain(_versions(record)),
-        "commit": _commit(record) + mark,
+        "commit": ", ".join([_commit(record), *marks]),
     }
     return Row(found)
 
@@ -76,7 +66,7 @@ def date(record: Record) -> str:
 
 def words(record: Record) -> tuple[str, ...]:
     """What a row says of a run's command line: without secrets and without places of this machine."""
-    return tuple(_private(word) for word in said(record))
+    return tuple(map(private, said(record)))
 
 
 def said(record: Record) -> tuple[str, ...]:
@@ -86,8 +76,8 @@ def said(record: Record) -> tuple[str, ...]:
     preset = str(settings.get("name") or part(record.known, "choices").get("hardware") or "auto")
     overrides = record.known.get("overrides")
     goes_on = part(record.config, "train").get("continue_from") is not None
-    dropped = _ELSEWHERE - _EARLIER if goes_on else _ELSEWHERE
-    kept = [word for word in map(str, overrides if isinstance(overrides, list) else ()) if _part(word) not in dropped]
+    dropped = ELSEWHERE - _EARLIER if goes_on else ELSEWHERE
+    kept = telling(map(str, overrides if isinstance(overrides, list) else ()), dropped)
     chosen = [word for word in kept if _key(word) == "hardware"]
     found = [f"hardware={preset}"] if not chosen or chosen[-1] == "hardware=auto" else chosen[-1:]
     if settings.get("chosen"):
@@ -96,20 +86,21 @@ def said(record: Record) -> tuple[str, ...]:
 
 
 def machine(record: Record) -> str:
-    """The card, or the CPU with its cores where the run was on this machine; never its name in a network."""
-    settings = part(record.config, "hardware")
-    here = record.known.get("host") == node()
+    """The card, or the CPU with its cores, as the run found them; never its name in a network."""
+    settings, found = part(record.config, "hardware"), part(record.known, "machine")
     if not settings.get("memory_gb"):
-        return f"CPU, {cores()} core{'' if cores() == 1 else 's'}" if here else "CPU"
+        cores = found.get("cores")
+        return f"CPU, {cores} core{'' if cores == 1 else 's'}" if cores else "CPU"
+    if is_number(memory := found.get("card_memory_gb")):
+        return f"{found.get('card')}, {memory:.0f} GB"
     if chosen := str(settings.get("chosen") or ""):
         return ", ".join(chosen.split(", ")[:2])  # NVIDIA GeForce RTX 3060, 12 GB
-    try:
-        found = hardware.cards() if here else []
-    except hardware.NotAsked:
-        found = []
-    if found:
-        return f"{found[0].name}, {found[0].memory_gb:.0f} GB"
     return f"{settings.get('name') or 'card'}, {float(settings['memory_gb']):.0f} GB"
+
+
+def model_name(record: Record) -> str:
+    """The base model, without places of this machine."""
+    return private(str(part(record.config, "model").get("name") or "")).replace("\n", " ")
 
 
 def part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -127,11 +118,6 @@ def _key(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-def _part(word: str) -> str:
-    """The first part of a word's key: `tracking` of `tracking.mlflow.uri=...`."""
-    return re.split(r"[./@]", _key(word), maxsplit=1)[0]
-
-
 def _found(preset: str, settings: Mapping[str, Any], keys: set[str]) -> Iterator[str]:
     """Words for what `hardware=auto` set otherwise than the preset's file."""
     from sft_runner.config.sources import choice
@@ -141,15 +127,6 @@ def _found(preset: str, settings: Mapping[str, Any], keys: set[str]) -> Iterator
         value = settings.get(name)
         if file and file.values and f"hardware.{name}" not in keys and value not in (None, file.values.get(name)):
             yield f"hardware.{name}={value}"
-
-
-def _private(word: str) -> str:
-    """A word without secrets and without the places of this machine: paths in the project are relative to it."""
-    key, sign, value = masked(word).partition("=")
-    for place, short in ((f"{Path.cwd()}{os.sep}", ""), (f"{Path.home()}{os.sep}", "~/")):
-        if len(place) > 2:
-            value = value.replace(place, short)
-    return key + sign + value
 
 
 def _score(line: scores.Line | None) -> str:
@@ -177,14 +154,17 @@ def _gates(record: Record) -> str:
 
 
 def _time(record: Record) -> str:
-    """Of the training, and of the whole run: of its stages where some of them were there already."""
+    """Of the training, and of the whole run: of its stages where some of them were there already. Training that was
+    resumed took longer than its stage's last process."""
     train = record.metrics("train").get("seconds")
-    done = [manifest.get("seconds") for name, manifest in record.manifests.items() if name != "serve"]
-    stages: Sequence[float] = [float(value) for value in done if is_number(value)]
+    done = {name: manifest.get("seconds") for name, manifest in record.manifests.items() if name != "serve"}
+    stages = {name: float(value) for name, value in done.items() if is_number(value)}
+    if is_number(train):
+        stages["train"] = max(float(train), stages.get("train", 0.0))
     steps = record.plan.get("steps") or ()
     first_time = steps and all(step.get("action") == "run" for step in steps)
     stays = part(record.config, "stage").get("stay")
-    whole = record.seconds if first_time and not stays else sum(stages) or None
+    whole = record.seconds if first_time and not stays else sum(stages.values()) or None
     parts = (f"train {seconds(train)}" if is_number(train) else "", f"whole {seconds(whole)}" if whole else "")
     return ", ".join(filter(None, parts)) or NOTHING
 
@@ -196,7 +176,7 @@ def _memory(record: Record) -> str:
 
 def _model(record: Record) -> str:
     """Its name, and what stands for its files."""
-    name = _private(str(part(record.config, "model").get("name") or ""))
+    name = model_name(record)
     content = str((record.manifests.get(STAGE) or {}).get("model") or "")
     return " ".join(filter(None, (cells.plain(name), cells.code(content[:12]) if content else ""))) or NOTHING
 

@@ -1,5 +1,6 @@
 """From a run to the row beside its recipe: which recipe that is, and whether it is still what was run."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,13 +8,14 @@ from sft_runner.config import sources
 from sft_runner.errors import SftError, UnknownName, UserError
 from sft_runner.fingerprint import Hashes
 from sft_runner.report.record import Record
-from sft_runner.review.record import measured
+from sft_runner.review.record import measured, whole
 from sft_runner.review.record.made import STAGE, differences, made
 from sft_runner.review.record.measured import part
 from sft_runner.review.record.table import Row
 
 _MOST = 4
 """Differences that a message names."""
+_LOCAL = "conf/local is left out here, since nobody else has it: what a result depends on belongs on the command line"
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Recorded:
 def recorded(record: Record, recipe: str | None, force: bool, hashes: Hashes) -> Recorded:
     """The row of a run. `recipe` is a recipe's name or file where it is not the run's own.
 
-    With `force` a run is taken although the recipe does not make it any more, and its row says so. Raises `UserError`
-    for a run without a result, without a recipe, or of another recipe than the one that is there.
+    With `force` a run is taken although it is damaged, or the recipe does not make it any more, and its row says so.
+    Raises `UserError` for a run without a result, without a recipe, or of another recipe than the one that is there.
     """
+    record = whole.judged(record)
     measured.require_measured(record)
     name = _named(recipe) if recipe else str(part(record.known, "choices").get("recipe") or "")
     if not name or name == "None":
@@ -48,11 +51,20 @@ def recorded(record: Record, recipe: str | None, force: bool, hashes: Hashes) ->
     if file.path.is_relative_to(sources.PACKAGE):
         hint = f"copy it to ./recipes/{file.path.name} first: what lies in the package is gone with its next version"
         raise UserError(f"{name} is a recipe that came with the package", hint)
-    why = _changed(record, name, hashes)
-    if why and not force:
-        hint = "run it again as it is, or record it all the same, marked: --force"
-        raise UserError(f"run {record.label}: {sources.shown(file.path)} is not what it ran: {why}", hint)
-    return Recorded(record, name, file.path, measured.row(record, ", **not what the recipe makes**" if why else ""))
+    marks = [] if whole.is_sealed(record) else ["not sealed"]
+    if damaged := next(whole.damage(record), ""):
+        marks.append("**damaged**")
+        if not force:
+            command = shlex.join(["sft-runner", "verify", sources.shown(record.folder)])
+            hint = f"all of it: {command}; record it all the same, marked: --force"
+            raise UserError(f"run {record.label} is not as it was written: {damaged}", hint)
+    if why := _changed(record, name, hashes):
+        marks.append("**not what the recipe makes**")
+        if not force:
+            hint = "run it again as it is, or record it all the same, marked: --force"
+            hint += f"\n  {_LOCAL}" if Path("conf", sources.LOCAL).is_dir() else ""
+            raise UserError(f"run {record.label}: {sources.shown(file.path)} is not what it ran: {why}", hint)
+    return Recorded(record, name, file.path, measured.row(record, marks))
 
 
 def _named(recipe: str) -> str:

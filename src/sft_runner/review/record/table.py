@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sft_runner.config.sources import recipes, shown
@@ -62,6 +63,11 @@ class Row:
     def key(self) -> tuple[tuple[str, ...], str]:
         """What a run is replaced by: one of the same words, in whatever order, on the same machine."""
         return tuple(sorted(self.words)), self.cells["machine"]
+
+    @property
+    def marked(self) -> bool:
+        """Whether it is told as no result of the recipe: it was recorded with `--force`."""
+        return "**" in self.cells.get("commit", "")
 
 
 @dataclass(frozen=True)
@@ -127,9 +133,10 @@ def stale(recipe: str, hashes: Hashes) -> Iterator[tuple[Row, str]]:
 
     A row whose data or model is not on this machine is none of them: nobody can tell.
     """
+    found = cache(lambda words: made(recipe, words, hashes))  # the same words may be measured on many machines
     for row in read(results_of(recipes()[recipe].path)):
         try:
-            now = made(recipe, row.words, hashes)
+            now = found(row.words)
         except SftError:
             continue  # what cannot be composed is told by lint itself
         if now and now.fingerprint != row.fingerprint:

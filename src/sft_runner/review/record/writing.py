@@ -1,12 +1,10 @@
 """Writing rows into the file of results: what a person wrote around the table stays as it is."""
 
-import fcntl
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sft_runner.disk import explained, sync_folder
+from sft_runner.disk import alone, replace
 from sft_runner.review.record import cells
 from sft_runner.review.record.table import COLUMNS, Row, Table, parsed
 
@@ -16,43 +14,43 @@ _ABOUT = (
 )
 
 
-def write(path: Path, recipe: str, rows: Iterable[Row]) -> bool:
-    """Put rows into the file of a recipe's results, each in place of those of the same words on the same machine;
-    returns whether it is another file than before. Raises `UserError` for a file that cannot be read as one.
+@dataclass
+class Written:
+    """What became of a file of results."""
 
-    Written aside and renamed; two commands at a time wait for each other.
+    changed: bool = False
+    """Whether it is another file than before."""
+    replaced: list[Row] = field(default_factory=list)
+    """The rows that are gone from it."""
+    kept: list[tuple[Row, Row]] = field(default_factory=list)
+    """A row that was not written, and the newer one that stays instead of it."""
+
+
+def write(path: Path, recipe: str, rows: Iterable[Row], force: bool = False) -> Written:
+    """Put rows into the file of a recipe's results, each in place of those of the same words on the same machine.
+
+    A newer one stays unless there is `force`; one that is marked never takes the place of one that is not. Raises
+    `UserError` for a file that cannot be read as one, `MachineError` where it cannot be written. Written aside and
+    renamed; two commands at a time wait for each other.
     """
-    with explained(path), _alone(path.parent):
+    told = Written()
+    with alone(path.resolve().parent):
         table = parsed(path) or _new(recipe)
         for row in rows:
-            table = placed(table, row)
-        data = text(table).encode()
-        if path.is_file() and path.read_bytes() == data:
-            return False
-        keep(path, data)
-        return True
+            rivals = [one for one in table.rows if one.key == row.key and (one.marked or not row.marked)]
+            newer = [one for one in rivals if one.date > row.date and one.marked == row.marked]
+            if newer and not force:
+                told.kept.append((row, newer[0]))
+                continue
+            told.replaced += [one for one in rivals if one.line]
+            table = placed(table, row, rivals)
+        told.changed = replace(path, text(table).encode())
+    return told
 
 
-def keep(path: Path, data: bytes) -> None:
-    """Write a file aside, sync it and rename it; a link stays one. Its mode stays as it was."""
-    path = path.resolve()
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            if path.exists():
-                os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        sync_folder(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def placed(table: Table, row: Row) -> Table:
-    """The table with a row: above all that are as old or older."""
-    others = [other for other in table.rows if other.key != row.key]
+def placed(table: Table, row: Row, rivals: Sequence[Row] = ()) -> Table:
+    """The table with a row in place of `rivals`: above all that are as old or older."""
+    others = [other for other in table.rows if other not in rivals]
     at = next((number for number, other in enumerate(others) if other.date <= row.date), len(others))
     columns = (*table.columns, *(column for column in COLUMNS if column not in table.columns))
     return Table(table.before, columns, [*others[:at], row, *others[at:]], table.after, table.end, table.bom)
@@ -74,15 +72,3 @@ def _new(recipe: str) -> Table:
     return Table(
         [f"# Results of {cells.plain(recipe)}", "", *_ABOUT.format(name=recipe).split("\n"), ""], COLUMNS, [], [""]
     )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One at a time in a folder; nothing is left in it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # not every network disk has locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

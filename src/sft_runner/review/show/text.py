@@ -1,6 +1,7 @@
 """Settings as YAML with their origins as comments, which the program reads as it reads a file of its own."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ def text(entries: Sequence[Entry]) -> str:
         shared = min(len(parts), len(above)) if shared is None else shared
         lines += [(f"{'  ' * depth}{_written(parts[depth])}:", "") for depth in range(shared, len(parts))]
         name = entry.path[-1]
-        value = _written(safe(entry.value, name))
+        value = _written(safe(entry.value, ".".join(entry.path)))
         lines.append((f"{'  ' * len(parts)}{_written(name)}: {value}", entry.origin))
         above = parts
     column = min(max((len(line) for line, _ in lines), default=0) + 2, WIDEST)
@@ -36,7 +37,7 @@ def plain(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [
         {
             "key": ".".join(entry.path),
-            "value": safe(entry.value, entry.path[-1]),
+            "value": safe(entry.value, ".".join(entry.path)),
             "origin": entry.origin,
             "layer": entry.place.layer if entry.place else "filled in",
             "file": entry.place.short.rpartition(":")[0] if entry.place and entry.place.file else None,
@@ -66,9 +67,9 @@ def _written(value: Any) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    """Text in which `${` is no other key's value."""
+    """Text in which `${` is no other key's value; OmegaConf takes backslashes before it two by two."""
     if isinstance(value, str):
-        return value.replace("${", "\\${")
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     if isinstance(value, list):
         return [_escaped(entry) for entry in value]
     return {key: _escaped(entry) for key, entry in value.items()} if isinstance(value, dict) else value

@@ -6,17 +6,16 @@ against the hashes in its manifests. Nothing is written, and no hash that was re
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sft_runner.config.schema import Config, build
-from sft_runner.disk import read_json
+from sft_runner.config.sources import shown
 from sft_runner.review.verify import folder as run_folder
-from sft_runner.review.verify import outward, stage
+from sft_runner.review.verify import outward, reading, stage
 from sft_runner.review.verify.finding import CHANGED, DAMAGE, NOTE, UNCHECKED, Finding, Part
 from sft_runner.review.verify.folder import Said
 from sft_runner.review.verify.hashing import Hasher
@@ -75,56 +74,86 @@ class Verified:
 def verify(folder: Path, tell: Tell = lambda name, count: None) -> Verified:
     """Verify the run of a run folder, which lies in `OUTPUT_DIR/runs/NAME`."""
     began = time.perf_counter()
-    doing = [""]
+    doing = [""]  # the meter's name for what is hashed
     hasher = Hasher(lambda count: tell(doing[0], count))
     output_dir, label = folder.parents[2], f"{folder.parent.name}/{folder.name}"
     said = run_folder.said(folder)
-    state = state_of(folder, str(said.state.get("state", "unknown")))
+    state = _state(folder, said)
     parts: list[Part] = []
     manifests: dict[str, Mapping[str, Any]] = {}
     for name, fingerprint in said.stages.items():
         doing[0] = name
-        made = state == "completed" or None if said.sealed is None else name in said.sealed
-        asked = stage.Asked(name, fingerprint, said.stages, folder, output_dir, made, _again(said, name))
-        part, manifest = stage.check(asked, hasher)
-        parts.append(part)
-        if manifest:
-            manifests[name] = manifest
+        made = (state == "completed" or None) if said.sealed is None else name in said.sealed
+        asked = stage.Asked(name, fingerprint, said.stages, folder, output_dir, made, _again(said, name, output_dir))
+        with _caught(parts, DAMAGE, name):
+            part, manifest = stage.check(asked, hasher)
+            parts.append(part)
+            if manifest:
+                manifests[name] = manifest
     doing[0] = "run"
-    parts.append(run_folder.check(folder, output_dir, said, hasher, label))
-    config, requests = _settings(folder, output_dir, said)
-    if config and manifests:
-        doing[0] = "what it was made from"
-        parts += outward.check(outward.Made(config, Places(config, output_dir, requests), manifests), hasher)
-    elif manifests:
-        parts[-1].add(UNCHECKED, "data and base model", f"the run's {CONFIG} does not say what they were")
+    with _caught(parts, DAMAGE, "run"):
+        parts.append(run_folder.check(folder, output_dir, said, hasher, label))
+    doing[0] = "what it was made from"
+    with _caught(parts, UNCHECKED, doing[0]):
+        parts += _outward(folder, output_dir, said, parts, manifests, hasher)
     return Verified(folder, label, state, tuple(parts), time.perf_counter() - began)
 
 
-def _settings(folder: Path, output_dir: Path, said: Said) -> tuple[Config | None, dict[str, Mapping[str, Any]]]:
-    """The run's settings, and what its stages were told; None where neither can be read."""
-    store = Store(output_dir)
-    told = {name: read_json(store.folder(name, fingerprint) / REQUEST) for name, fingerprint in said.stages.items()}
-    requests = {name: found["config"] for name, found in told.items() if isinstance(found, dict) and "config" in found}
-    for values in (_own(folder), *requests.values()):
-        try:
-            return build(Config, values), requests
-        except (TypeError, AttributeError, KeyError):  # of another version, or damaged
-            continue
-    return None, requests
-
-
-def _own(folder: Path) -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+@contextmanager
+def _caught(parts: list[Part], kind: str, name: str) -> Iterator[None]:
+    """What nobody thought of ends neither the other parts nor the account of them."""
     try:
-        return yaml.load((folder / CONFIG).read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
+        yield
+    except Exception as error:
+        parts.append(Part(name))
+        parts[-1].add(kind, name, f"could not be checked: {type(error).__name__}: {error}")
 
 
-def _again(said: Said, name: str) -> str:
-    """The command that makes a stage anew."""
-    words = [str(word) for word in said.state.get("overrides") or () if not str(word).startswith("force=")]
-    if not words:
+def _state(folder: Path, said: Said) -> str:
+    """How the run ended, as far as it can be told."""
+    state = said.state.get("state")
+    return state_of(folder, state) if isinstance(state, str) else "unknown"
+
+
+def _outward(
+    folder: Path,
+    output_dir: Path,
+    said: Said,
+    parts: Sequence[Part],
+    manifests: Mapping[str, Mapping[str, Any]],
+    hasher: Hasher,
+) -> list[Part]:
+    """What the run was made from, by those of its records that are as they were written."""
+    damaged = {finding.place for part in parts for finding in part.of(DAMAGE)}
+
+    def content(path: Path) -> bytes | None:
+        return None if shown(path) in damaged else reading.content(path)
+
+    store, requests = Store(output_dir), {}
+    for name, fingerprint in said.stages.items():
+        found = reading.record(content(store.folder(name, fingerprint) / REQUEST))
+        requests[name] = reading.mapping(found.get("config"))
+    cwd = said.state.get("cwd")
+    for values in (reading.settings(content(folder / CONFIG)), *requests.values()):
+        with suppress(TypeError, AttributeError, KeyError, ValueError):  # of another version, or damaged
+            if values and manifests:
+                config = build(Config, values)
+                places = Places(config, output_dir, requests, cwd if isinstance(cwd, str) else None)
+                return outward.check(outward.Made(config, places, manifests), hasher)
+    if not any(part.files for part in parts if part.fingerprint):
+        return []
+    part = Part("data and base model")
+    part.add(UNCHECKED, part.name, "no record that is as it was written says what they were")
+    return [part]
+
+
+def _again(said: Said, name: str, output_dir: Path) -> str:
+    """The command that makes a stage anew, also where `outputs` has moved since."""
+    overrides = said.state.get("overrides")
+    words = [str(word) for word in overrides or ()] if isinstance(overrides, list) else []
+    words = [word for word in words if not word.startswith(("force=", "output_dir="))]
+    if output_dir.resolve() != Path("outputs").resolve():
+        words.append(f"output_dir={shown(output_dir)}")
+    if not said.state.get("overrides"):
         return f"run the same command with force=[{name}], which makes it anew"
     return f"{shlex.join(['sft-runner', *words, f'force=[{name}]'])}   makes it anew"

@@ -59,6 +59,14 @@ class Part:
         """The findings of a kind."""
         return [finding for finding in self.findings if finding.kind == kind]
 
+    def findings_at(self, place: str) -> list[Finding]:
+        """The findings of a file."""
+        return [finding for finding in self.findings if finding.place == place]
+
+    def damaged(self, place: str) -> bool:
+        """Whether a file was found damaged."""
+        return any(finding.kind == DAMAGE for finding in self.findings_at(place))
+
     @property
     def state(self) -> str:
         """The worst of its findings in a word; `not there` where nothing was hashed."""

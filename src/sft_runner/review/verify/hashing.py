@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ class Hasher:
     def __init__(self, tell: Tell = lambda count: None) -> None:
         self.tell = tell
         self.files, self.bytes = 0, 0
+        self.counting = threading.Lock()
 
     def facts(self, path: Path, most: int | None = None) -> Facts:
         """Size and SHA-256 of a file, or of its first `most` bytes. Raises `OSError` where it cannot be read."""
@@ -72,10 +74,12 @@ class Hasher:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while chunk := file.read(CHUNK if left is None else min(CHUNK, left)):
                 left = None if left is None else left - len(chunk)
-                self.bytes += len(chunk)
-                self.tell(len(chunk))
+                with self.counting:
+                    self.bytes += len(chunk)
+                    self.tell(len(chunk))
                 yield chunk
-        self.files += 1
+        with self.counting:
+            self.files += 1
 
 
 @contextmanager

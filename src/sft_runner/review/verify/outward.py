@@ -70,6 +70,8 @@ def _told(part: Part) -> Iterator[None]:
         part.add(UNCHECKED, part.name, error.message)
     except OSError as error:
         part.add(UNCHECKED, part.name, f"{error.filename}: {error.strerror}")
+    except Exception as error:  # settings that are damaged, or of another version
+        part.add(UNCHECKED, part.name, f"could not be looked at: {type(error).__name__}: {error}")
 
 
 def _data(made: Made, fresh: Fresh, part: Part) -> None:
@@ -126,7 +128,7 @@ def _model(made: Made, fresh: Fresh, part: Part) -> None:
     """The base model: by the hub cache's own names, or by the bytes of its folder."""
     marks = {name: str(made.manifests[name].get("model") or "") for name in STAGES if name in made.manifests}
     commit = next((match[1] for mark in marks.values() if (match := COMMIT.fullmatch(mark))), None)
-    name = made.places.path(made.config.model.name) or made.config.model.name
+    name = made.config.model.name if commit else made.places.path(made.config.model.name) or ""
     model = replace(made.config.model, name=name, revision=commit or made.config.model.revision)
     folder = locate(model).folder
     if folder is None:

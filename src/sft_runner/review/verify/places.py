@@ -11,16 +11,18 @@ from sft_runner.model.continuing import in_folder
 
 
 class Places:
-    """The paths of a run's settings: from the folder that `outputs` lies in, from the working directory, and as the
-    stages were told."""
+    """The paths of a run's settings: from the folder in which it ran, and only where nothing is there any more from the
+    folder that `outputs` lies in and the working directory."""
 
-    def __init__(self, config: Config, output_dir: Path, requests: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, config: Config, output_dir: Path, requests: Mapping[str, Mapping[str, Any]], cwd: str | None = None
+    ) -> None:
         asked = Path(config.output_dir).expanduser()
         above = output_dir.parents[len(asked.parts) - 1] if _ends(output_dir, asked) else output_dir.parent
-        self.roots = (above, Path.cwd())
+        self.roots = [*([Path(cwd)] if cwd else _roots(config, requests)), above, Path.cwd()]
         self.output_dir = output_dir
         self.requests = requests
-        """Stage -> the settings in its `stage.json`, whose paths are absolute."""
+        """Stage -> the settings in its `stage.json`, in which the paths that were there are absolute."""
 
     def path(self, written: str | None) -> str | None:
         """A path that is there, absolute; anything else as it was written."""
@@ -31,16 +33,12 @@ class Places:
 
     def data(self, data: Data) -> Data:
         """Where to learn from, with absolute paths."""
-        path = self.path(data.path)
-        told = (self.requests.get("prepare", {}).get("data") or {}).get("path")
-        if path and ":" not in path and not Path(path).expanduser().exists() and told and Path(told).exists():
-            path = str(told)
         sources = {
             name: {**entry, "path": self.path(entry.get("path"))} if isinstance(entry, Mapping) else entry
             for name, entry in data.sources.items()
         }
-        template = self.path(data.template) if data.template.endswith(".jinja") else data.template
-        return replace(data, path=path, sources=sources, template=template or data.template)
+        template = self.path(data.template) if data.template.endswith((".jinja", ".j2")) else data.template
+        return replace(data, path=self.path(data.path), sources=sources, template=template or data.template)
 
     def adapter(self) -> Path | None:
         """The adapter that the train stage was told to go on from, below the outputs where those have moved."""
@@ -55,6 +53,19 @@ class Places:
             return in_folder(found)
         except UserError:
             return None
+
+
+def _roots(config: Config, requests: Mapping[str, Mapping[str, Any]]) -> list[Path]:
+    """The folders in which the run may have been started, by what its stages were told; runs of earlier versions do
+    not say it."""
+    found: dict[Path, None] = {}
+    for part, key in (("data", "path"), ("model", "name"), ("evaluate", "benchmarks_path")):
+        written = Path(getattr(getattr(config, part), key) or "")
+        for request in requests.values():
+            told = Path(str((request.get(part) or {}).get(key) or ""))
+            if told.is_absolute() and _ends(told, written):
+                found[told.parents[len(written.parts) - 1]] = None
+    return list(found)
 
 
 def _ends(path: Path, end: Path) -> bool:

@@ -1,6 +1,6 @@
 """One stage of a run: every byte below its folder, its fingerprint, and that it was made from what it says."""
 
-import json
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,12 +9,11 @@ from typing import Any
 from sft_runner import seal
 from sft_runner.config.sources import shown
 from sft_runner.fingerprint import Ingredients
-from sft_runner.review.verify import vouching
+from sft_runner.review.verify import reading, vouching
 from sft_runner.review.verify.finding import DAMAGE, NOTE, UNCHECKED, Part
 from sft_runner.review.verify.hashing import Hasher, measured
 from sft_runner.review.verify.holding import hold, hold_start, missing
-from sft_runner.review.verify.vouching import Sealed
-from sft_runner.seal import SEAL, Facts
+from sft_runner.seal import FILE, LINK, OTHER, SEAL, Facts
 from sft_runner.store import EVENTS, LOG, MANIFEST, REQUEST, RESULT, Store
 
 RECORDS = (REQUEST, RESULT, EVENTS, LOG, SEAL)
@@ -40,30 +39,56 @@ class Asked:
     again: str
     """The command that makes it anew."""
 
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return Store(self.output_dir).folder(self.name, self.fingerprint)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the files in a stage's folder that its manifest does not list, and of the manifest."""
+
+    own: Mapping[str, Any] | None
+    """The seal in the folder; None where there is none, or it is damaged."""
+    files: Mapping[str, Facts]
+    """What runs' seals say."""
+
+    def wanted(self, name: str) -> list[Facts]:
+        """What all seals say of a file."""
+        said = [self.files[name]] if name in self.files else []
+        own = self.of_own.get(name)
+        return said if own is None or own in said else [own, *said]
+
+    @property
+    def of_own(self) -> Mapping[str, Facts]:
+        """What the seal in the folder says."""
+        return self.own["files"] if self.own else {}
+
 
 def check(asked: Asked, hasher: Hasher) -> tuple[Part, Mapping[str, Any] | None]:
-    """Hash a stage; what is found, and its manifest where that can be read.
+    """Hash a stage; what is found, and its manifest where that can be read and is as it was written.
 
     A stage that another run replaces meanwhile is looked at once more.
     """
     found = _once(asked, hasher)
-    if found[0].of(DAMAGE) and _content(_folder(asked) / MANIFEST) != found[2]:
+    if found[0].of(DAMAGE) and reading.content(asked.folder / MANIFEST) != found[2]:
         found = _once(asked, hasher)
-    return found[0], found[1]
+    return found[0], None if found[0].damaged(shown(asked.folder / MANIFEST)) else found[1]
 
 
 def _once(asked: Asked, hasher: Hasher) -> tuple[Part, Mapping[str, Any] | None, bytes | None]:
     part = Part(asked.name, fingerprint=asked.fingerprint)
-    content, manifest = _content(_folder(asked) / MANIFEST), None
+    content, manifest = reading.content(asked.folder / MANIFEST), None
     with measured(part, hasher):
-        if _folder(asked).is_dir():
+        if asked.folder.is_dir():
             manifest = _looked_at(asked, content, part, hasher)
-        elif _folder(asked).with_name(f"{asked.fingerprint}.replaced").is_dir():
+        elif asked.folder.with_name(f"{asked.fingerprint}.replaced").is_dir():
             part.add(
                 UNCHECKED, asked.name, "who made it anew was killed just then; the same command goes on from there"
             )
         elif asked.made:
-            part.add(DAMAGE, shown(_folder(asked)), "the folder is not there", remedy=_remedy(asked))
+            part.add(DAMAGE, shown(asked.folder), "the folder is not there", remedy=_remedy(asked))
         elif asked.made is None:
             part.add(UNCHECKED, asked.name, "it is not complete, and nothing of it was checked")
         else:
@@ -73,129 +98,157 @@ def _once(asked: Asked, hasher: Hasher) -> tuple[Part, Mapping[str, Any] | None,
 
 def _looked_at(asked: Asked, content: bytes | None, part: Part, hasher: Hasher) -> Mapping[str, Any] | None:
     """Everything in a folder that is there."""
-    folder = _folder(asked)
-    manifest = _manifest(content)
+    folder, manifest = asked.folder, reading.manifest(content)
     listed: dict[str, Facts] = manifest["files"] if manifest else {}
-    extra = [name for name in seal.unlisted(folder, listed) if name != SEAL]
-    facts = hasher.all(folder / name for name in (*listed, *extra))
-    own = _own_seal(asked, part)
-    known = _known(asked, own, content, manifest, part)
-    entries = {**(own or {}), **(known.files if known else {})}
-    if SEAL in entries and not any(found.place == shown(folder / SEAL) for found in part.findings):
-        hold(part, folder / SEAL, entries[SEAL], hasher.all([folder / SEAL])[folder / SEAL], _remedy(asked, SEAL))
-    entries.pop(SEAL, None)
-    for name, wanted in sorted(listed.items()):
-        hold(part, folder / name, wanted, facts[folder / name], _remedy(asked))
+    present = seal.entries(folder)
+    known = _known(asked, _own_seal(asked, part), content, manifest, part)
+    others: Mapping[str, str] = known.own.get("others", {}) if known.own else {}
+    same = {name for name, what in others.items() if _is(folder, name, present, what)}
+    files = {name for name, kind in present.items() if kind == FILE or (name in same and name in listed)}
+    facts = hasher.all(folder / name for name in sorted(files))
+    unlisted = (set(known.files) | set(known.of_own)) - set(listed)
+    if part.damaged(shown(folder / SEAL)):
+        unlisted.discard(SEAL)
+    for name in sorted({*listed, *unlisted}):
+        path = folder / name
+        actual = facts[path] if name in files else _unlike(path, present.get(name))
+        if name in listed:
+            hold(part, path, listed[name], actual, _remedy(asked))
+        elif name == LOG and not isinstance(actual, OSError):
+            _log(part, path, known, actual, hasher, _remedy(asked, name))
+        else:
+            for wanted in known.wanted(name):
+                if not part.damaged(shown(path)):
+                    hold(part, path, wanted, actual, _remedy(asked, name))
     if manifest:
-        _said(asked, manifest, part)
-    elif MANIFEST not in entries:
+        _said(asked, manifest, part, known.wanted(MANIFEST) == [seal.facts_of(content or b"")])
+    elif not known.wanted(MANIFEST):
         what = "no manifest can be read in it" if content else "is not there"
         part.add(DAMAGE, shown(folder / MANIFEST), what, remedy=_remedy(asked))
-    for name in sorted(entries):
-        path, wanted = folder / name, entries[name]
-        if name == LOG and not (known and name in known.files):
-            hold_start(part, path, wanted, hasher, _remedy(asked, name))
-        else:
-            hold(part, path, wanted, facts.get(path) or missing(path), _remedy(asked, name))
-    _unknown(folder, [name for name in extra if name not in entries], part, manifest is None, not entries)
+    for name in sorted(set(others) - set(present) - set(listed)):
+        if others[name].startswith(LINK):
+            part.add(DAMAGE, shown(folder / name), "is not there", others[name], remedy=_remedy(asked))
+    strange = {name: kind for name, kind in present.items() if name not in {*listed, *unlisted, *same, SEAL}}
+    _unknown(asked, strange, part, known, manifest is None)
     return manifest
 
 
-def _unknown(folder: Path, names: list[str], part: Part, unlisted: bool, unsealed: bool) -> None:
-    """Files that no manifest and no seal knows."""
-    for name in names:
-        if unsealed and name in (*RECORDS, MANIFEST):
-            part.add(UNCHECKED, shown(folder / name), "no seal knows it")
-        elif not unlisted:
-            part.add(DAMAGE, shown(folder / name), "was added: no manifest and no seal knows it", remedy="remove it")
-    if left := [name for name in names if name not in (*RECORDS, MANIFEST)] if unlisted else []:
+def _unknown(asked: Asked, names: Mapping[str, str], part: Part, known: Known, unlisted: bool) -> None:
+    """Entries that no manifest and no seal knows."""
+    folder = asked.folder
+    records = [name for name in names if name in (*RECORDS, MANIFEST) and known.own is None]
+    if known.own is None and SEAL not in known.files and not part.findings_at(shown(folder / SEAL)):
+        why = "it has no seal, as stages of earlier versions have none, or it is lost"
+        told = f", so nothing says what these were: {', '.join(records)}" if records else ""
+        part.add(UNCHECKED, shown(folder), f"{why}{told}")
+    elif records:
+        part.add(UNCHECKED, shown(folder), f"no seal that can be read knows {', '.join(records)}")
+    left = {name: kind for name, kind in names.items() if name not in records}
+    if unlisted and left:
         part.add(UNCHECKED, shown(folder), f"{len(left):,} files that only its manifest could tell about")
+    for name, kind in left.items() if not unlisted else ():
+        what = "was added: no manifest and no seal knows it"
+        part.add(DAMAGE, shown(folder / name), what, found=_told(folder / name, kind), remedy="remove it")
 
 
-def _manifest(content: bytes | None) -> dict[str, Any] | None:
-    """The manifest, if it is one."""
-    try:
-        found = json.loads(content or b"")
-    except (ValueError, RecursionError):
-        return None
-    files = found.get("files") if isinstance(found, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
-        return None
-    return found if isinstance(found, dict) else None
+def _log(part: Part, path: Path, known: Known, actual: Facts, hasher: Hasher, remedy: str) -> None:
+    """The stage's own seal knows a log's beginning; that of a run, which holds no other beginning, knows all of it."""
+    start, whole = known.of_own.get(LOG), known.files.get(LOG)
+    if whole:
+        hold(part, path, whole, actual, remedy)
+    elif start:
+        hold_start(part, path, start, hasher, remedy)
 
 
-def _own_seal(asked: Asked, part: Part) -> Mapping[str, Facts] | None:
+def _own_seal(asked: Asked, part: Part) -> Mapping[str, Any] | None:
     """What the seal in the folder says; None where there is none, or it is damaged."""
-    folder = _folder(asked)
     try:
-        found = seal.read(folder)
+        return seal.read(asked.folder)
+    except seal.NewerSeal as error:
+        part.add(UNCHECKED, shown(asked.folder / SEAL), str(error))
     except (OSError, ValueError) as error:
         what = f"the seal is not as it was written: {error}"
-        part.add(DAMAGE, shown(folder / SEAL), what, remedy=_remedy(asked, SEAL))
-        return None
-    return found["files"] if found else None
+        part.add(DAMAGE, shown(asked.folder / SEAL), what, remedy=_remedy(asked, SEAL))
+    return None
 
 
 def _known(
-    asked: Asked, own: Mapping[str, Facts] | None, content: bytes | None, manifest: Mapping[str, Any] | None, part: Part
-) -> Sealed | None:
-    """What a run's seal says of the stage.
+    asked: Asked,
+    own: Mapping[str, Any] | None,
+    content: bytes | None,
+    manifest: Mapping[str, Any] | None,
+    part: Part,
+) -> Known:
+    """What the seals say of the stage: its own, this run's, and where that knows too little another run's.
 
-    That is this run's seal; where the stage was made anew since, or this run has no seal, that of a run which saw the
-    manifest that is there. A manifest that no run saw is a damaged one, unless its folder's own seal vouches for it:
-    then it was made by a run that was killed.
+    A manifest that this run did not read is a damaged one, unless its folder's own seal vouches for it: then the stage
+    was made anew since. No other run's seal vouches for it alone, as that run may have read a damaged one.
     """
     mine = vouching.sealed(asked.run, asked.name)
     if mine and mine.fingerprint != asked.fingerprint:
         mine = None
-    sha = seal.facts_of(content)["sha256"] if content else ""
-    if mine and mine.files.get(MANIFEST, {}).get("sha256") == sha:
-        return mine
-    other = vouching.by_another(asked.output_dir, asked.run, asked.name, asked.fingerprint, sha) if sha else None
-    if mine is None or manifest is None:
-        return mine or other
-    made = f"was made anew on {manifest.get('created')}, and is not what this run made"
+    there = seal.facts_of(content) if content is not None else None
+    is_own = own is not None and own["files"].get(MANIFEST) == there
+    is_mine = mine is not None and mine.files.get(MANIFEST) == there
+    if mine and (SEAL in mine.files and is_mine or not is_mine and not is_own):
+        return Known(own, mine.files)
+    other = None
+    if there and (own is None or is_own):
+        other = vouching.by_another(asked.output_dir, asked.run, asked.name, asked.fingerprint, there)
+    files = other.files if other else {}
+    if mine is None or is_mine:
+        return Known(own, {**files, **(mine.files if mine else {})})
+    made = f"was made anew on {(manifest or {}).get('created')}, and is not what this run made"
     if other:
         part.add(NOTE, asked.name, f"{made}, but {other.run}; what came behind it here was made from the earlier one")
-        return other
-    if own and own.get(MANIFEST, {}).get("sha256") == sha:
+    else:
         part.add(UNCHECKED, asked.name, f"{made}; no run that has ended knows it, so only its own seal could be asked")
-        return None
-    return mine
+    return Known(own, files)
 
 
-def _said(asked: Asked, manifest: Mapping[str, Any], part: Part) -> None:
+def _said(asked: Asked, manifest: Mapping[str, Any], part: Part, sealed: bool) -> None:
     """What a manifest says of itself: its fingerprint, what that is made of, and what came before."""
-    place = shown(_folder(asked) / MANIFEST)
+    place = shown(asked.folder / MANIFEST)
     said = str(manifest.get("fingerprint"))
     if said != asked.fingerprint:
         part.add(DAMAGE, place, "it is of another stage", asked.fingerprint, said, _remedy(asked))
     names = [item.name for item in fields(Ingredients)]
-    if any(name not in manifest for name in names):
-        part.add(DAMAGE, place, "lacks what its fingerprint is made of", remedy=_remedy(asked))
+    if lacking := [name for name in names if name not in manifest]:
+        if sealed:  # by another version
+            part.add(UNCHECKED, place, f"its fingerprint: it does not say {', '.join(lacking)}")
+        else:
+            part.add(
+                DAMAGE, place, f"lacks what its fingerprint is made of: {', '.join(lacking)}", remedy=_remedy(asked)
+            )
         return
     made = Ingredients(**{name: manifest[name] for name in names})
     if made.fingerprint() != said:
         what = "its fingerprint is not that of what it says it was made of"
         part.add(DAMAGE, place, what, said, made.fingerprint(), _remedy(asked))
-    for name, fingerprint in dict(made.inputs).items():
+    for name, fingerprint in made.inputs.items():
         if asked.inputs.get(name) != fingerprint:
             what = f"it was made from another {name} than the run's"
             part.add(DAMAGE, place, what, str(asked.inputs.get(name)), str(fingerprint), _remedy(asked))
+
+
+def _is(folder: Path, name: str, present: Mapping[str, str], what: str) -> bool:
+    return name in present and _told(folder / name, present[name]) == what
+
+
+def _told(path: Path, kind: str) -> str:
+    """What an entry is that is no file; of files nothing."""
+    try:
+        return "" if kind == FILE else seal.described(path, kind)
+    except OSError:
+        return kind
+
+
+def _unlike(path: Path, kind: str | None) -> OSError:
+    """Why an entry has no bytes of its own."""
+    return missing(path) if kind is None else OSError(errno.EINVAL, f"it is {'a link' if kind == LINK else OTHER}")
 
 
 def _remedy(asked: Asked, name: str = "") -> str:
     if name in RECORDS:
         return f"it is a record that no stage reads: copy it back, or {asked.again}"
     return asked.again
-
-
-def _folder(asked: Asked) -> Path:
-    return Store(asked.output_dir).folder(asked.name, asked.fingerprint)
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sft_runner import seal
-from sft_runner.seal import Facts
-from sft_runner.store import MANIFEST
+from sft_runner.seal import MANIFEST, Facts
 
 
 @dataclass(frozen=True)
@@ -28,18 +26,18 @@ def sealed(folder: Path, stage: str) -> Sealed | None:
         values = seal.read(folder) or {}
     except (OSError, ValueError):
         return None
-    entry: Any = values.get("stages", {}).get(stage)
+    entry = values.get("stages", {}).get(stage)
     if not entry:
         return None
     label = f"{folder.parent.name}/{folder.name}"
     return Sealed(label, entry["fingerprint"], entry["files"])
 
 
-def by_another(output_dir: Path, run: Path, stage: str, fingerprint: str, manifest: str) -> Sealed | None:
-    """What another run's seal says of the stage whose manifest has this hash; None where no seal knows it."""
+def by_another(output_dir: Path, run: Path, stage: str, fingerprint: str, manifest: Facts) -> Sealed | None:
+    """What another run's seal says of the stage whose manifest is this one; None where no seal knows it."""
     for folder in _others(output_dir, run):
         found = sealed(folder, stage)
-        if found and found.fingerprint == fingerprint and found.files.get(MANIFEST, {}).get("sha256") == manifest:
+        if found and found.fingerprint == fingerprint and found.files.get(MANIFEST) == manifest:
             return found
     return None
 
