@@ -30,6 +30,7 @@ CASES = {
     ),
     "a trainer field with an owner": (["recipe=quickstart", "train.extra={output_dir: x}"], ["output_dir"]),
     "a server on the network": (["recipe=quickstart", "serve.host=0.0.0.0"], ["serve.host", "127.0.0.1"]),
+    "a template that is not there": (["recipe=quickstart", "data.template=chtml"], ["template 'chtml'", "sage_alpaca"]),
     "no data": (["recipe=qa"], ["data.path"]),
     "data that is not there": (["recipe=qa", "data.path=none.jsonl"], ["data.path", "none.jsonl"]),
     "a model folder that is not there": (["recipe=quickstart", "model.name=./nowhere"], ["model.name", "./nowhere"]),

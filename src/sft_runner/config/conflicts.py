@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sft_runner.config import installed, metric_conflicts
 from sft_runner.config.schema import ALL_LINEAR, Config, Lora, flatten
+from sft_runner.config.schema_data import TEMPLATE_FILES, TEMPLATES
 from sft_runner.config.sft_fields import check_extra
 from sft_runner.cost.parameters import EXACT, adapter_shapes, matrices_of, parameters
 from sft_runner.data.selection import KINDS
@@ -116,6 +117,8 @@ def _data(config: Config) -> Iterator[UserError]:
     if data.reasoning == "keep" and data.train_on == "all":
         hint = "leave data.train_on=assistant, or data.reasoning=last"
         yield UserError("data.train_on=all does not go with data.reasoning=keep, which learns one answer a row", hint)
+    if data.template not in TEMPLATES and not data.template.endswith(TEMPLATE_FILES):
+        yield UnknownName("data.template: template", data.template, TEMPLATES)
     for name in set(KINDS[1:]) & set(data.sources):
         yield UserError(f"data.sources.{name}: kinds of held-out rows have this name", "call the source otherwise")
     if data.mixed and data.format != "auto":

@@ -19,6 +19,10 @@ FORMATS = (
     "python",
 )
 """The values of `data.format` besides `auto`."""
+TEMPLATES = ("model", "sage_alpaca", "sage_conversation", "sage_qa")
+"""The values of `data.template` besides files: the model's own, and texts that are shipped."""
+TEMPLATE_FILES = (".jinja", ".j2")
+"""Endings of the files that it takes."""
 
 
 def without_paths(sources: dict[str, Any]) -> dict[str, Any]:

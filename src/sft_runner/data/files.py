@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from sft_runner.config.schema import Data
+from sft_runner.config.schema_data import TEMPLATE_FILES
 from sft_runner.data.readers import file as reader
 from sft_runner.data.readers.faults import MALFORMED, Faults
 from sft_runner.data.row import Row
@@ -221,7 +222,7 @@ def _rows(content: Content, data: Data, faults: Faults, most_bytes: int | None) 
 
 def _template(data: Data) -> Path | None:
     """The file that `data.template` names, if it is one."""
-    if not data.template.endswith((".jinja", ".j2")):
+    if not data.template.endswith(TEMPLATE_FILES):
         return None
     path = Path(data.template).expanduser().absolute()
     if not path.is_file():

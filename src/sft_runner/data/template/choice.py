@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from sft_runner.config.schema import Data
+from sft_runner.config.schema_data import TEMPLATE_FILES, TEMPLATES
 from sft_runner.data.template.rendering import compiled
 from sft_runner.errors import UnknownName, UserError, suggestion
 
-NAMED = ("sage_alpaca", "sage_conversation", "sage_qa")
-"""The texts in `named/`. They end each answer with the end-of-text token, or a model would never learn to stop."""
-OWN = "model"
-SUFFIXES = (".jinja", ".j2")
+OWN, *NAMED = TEMPLATES
+"""The model's own, and the texts in `named/`. These end each answer with the end-of-text token, or a model would never
+learn to stop."""
 GIVEN = ("messages", "tools", "documents", "add_generation_prompt")
 """What a template gets anyway."""
 
@@ -23,10 +23,10 @@ def template_text(data: Data, tokenizer: Any) -> str:
         text, place = _own(tokenizer), "the model's chat template"
     elif name in NAMED:
         text, place = _named(name, tokenizer), name
-    elif name.endswith(SUFFIXES):
+    elif name.endswith(TEMPLATE_FILES):
         text, place = _file(name), name
     else:
-        raise UnknownName("template", name, (OWN, *NAMED), "data.template: ")
+        raise UnknownName("template", name, TEMPLATES, "data.template: ")
     read = _names_read(text, place)
     for key in data.chat_template_kwargs:
         if key not in read:
@@ -61,7 +61,7 @@ def _file(name: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = [str(path.with_name(f.name)) for f in path.parent.glob("*") if f.suffix in SUFFIXES]
+        near = [str(path.with_name(f.name)) for f in path.parent.glob("*") if f.suffix in TEMPLATE_FILES]
         hint = suggestion(name, near) or f"name a .jinja file, or take {OWN} or one of {', '.join(NAMED)}"
         raise UserError(f"data.template: there is no file {name}", hint) from None
     except (OSError, UnicodeDecodeError) as error:

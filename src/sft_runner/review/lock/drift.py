@@ -188,6 +188,4 @@ def _short(value: str | None) -> str:
 
 
 def _value(value: Any) -> str:
-    if value is None:
-        return OPEN
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return OPEN if value is None else str(value)
