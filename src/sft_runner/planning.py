@@ -117,7 +117,7 @@ def plan(run: Run) -> Plan:
     hashes = Hashes()
     data, arch = _checked(run, hashes)
     if config.locked:
-        holding.require(run, hashes)
+        run = holding.require(run, hashes)
     output_dir = Path(config.output_dir).expanduser().resolve()
     store = Store(output_dir)
     steps: dict[str, Step] = {}
@@ -265,4 +265,4 @@ def _local(manifest: Mapping[str, Any]) -> str:
 
 def _value(settings: Mapping[str, Any], key: str) -> str:
     value = settings.get(key, "open")
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -162,8 +162,10 @@ def test_pre_commit_runs_the_hook(folder: Path) -> None:
     broken = run(*command, "recipes/a.yaml", "README.md", cwd=folder)
     assert broken.returncode == 1, broken.stdout + broken.stderr
     assert "recipes/a.yaml:6: error: key 'lora.rr' does not exist [unknown-key]" in broken.stdout
-    (folder / "recipes/a.yaml").unlink()
-    assert run(*command, "README.md", cwd=folder).returncode == 0  # always looks at all
+    other = run(*command, "recipes/b.yaml", "README.md", cwd=folder)  # a.yaml is not asked for
+    assert other.returncode == 0, other.stdout + other.stderr
+    assert "Passed" in other.stdout
+    assert "Skipped" in run(*command, "README.md", cwd=folder).stdout
 
 
 def test_the_project_uses_its_own_hooks() -> None:
@@ -174,3 +176,15 @@ def test_the_project_uses_its_own_hooks() -> None:
     for name, hook in offered.items():
         assert used[name]["entry"].startswith(hook["entry"])
         assert hook["language"] == used[name]["language"] == "system"
+    for hooks in (offered, used):
+        hook = hooks["sft-runner-lint"]
+        assert (hook["pass_filenames"], hook.get("always_run", False), hook["require_serial"]) == (True, False, True)
+        pattern = re.compile(hook["files"])
+        assert all(
+            map(pattern.search, ["recipes/a.yaml", "sub/conf/model/a.yml", "recipes/a.lock", "recipes/a.results.md"])
+        )
+        assert not any(map(pattern.search, ["docs/a.yaml", "recipes/recipe.schema.json", "recipes/examples/qa.jsonl"]))
+        lock = hooks["sft-runner-lock"]
+        assert lock["pass_filenames"] is False
+        assert re.search(lock["files"], "recipes/a.lock")
+        assert not re.search(lock["files"], "sub/recipes/a.yaml")  # `lock --check` looks at this folder only

@@ -13,7 +13,7 @@ import pytest
 from command import SMALL, sft
 from run_folders import run_folder
 from sft_runner.page import without_links
-from sft_runner.report import comparison, comparison_page, keep
+from sft_runner.report import comparison, comparison_page
 from sft_runner.report.cleaning import clean
 from sft_runner.report.page import page, parts
 from sft_runner.report.record import read
@@ -36,6 +36,11 @@ def browse(file: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     return ended
+
+
+def keep(file: Path, page: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page, encoding="utf-8")
 
 
 def of_run(folder: Path) -> Path:

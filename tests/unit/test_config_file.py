@@ -83,6 +83,8 @@ BROKEN = {
     "? [a, b]\n: 3\n": ", line 1: not valid YAML: found unhashable key",
     "a: !!python/object:os.system 3\n": ", line 1: !!python/object:os.system is no value of a configuration",
     "a: 1\nname: !!timestamp 2020-01-01\n": ", line 2: !!timestamp is no value of a configuration",
+    "a: !!bool maybe\n": ": not valid YAML: ",
+    "a: !!int ''\n": ": not valid YAML: ",
     "a: !!set {b, c}\n": ", line 1: !!set is no value of a configuration",
     "a: !!binary aGk=\n": ", line 1: !!binary is no value of a configuration",
     "a: 1\nb: {c: '${foo'}\n": ", line 2: '${foo' is not the value of another key",
@@ -124,6 +126,71 @@ def test_a_text_is_what_was_written() -> None:
     }
     run = load("recipe=r", "hardware=cpu", "model.name=a/b", "data.path=x", "evaluate.metrics=[pattern]")
     assert (run.config.model.revision, run.config.evaluate.pattern) == ("1234e56", "1e3")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("lora:\n  target_modules: [q_proj, v_proj]\n  target_modules: all-linear\n", 3, "lora.target_modules"),
+        ("lora:\n  target_modules: [q_proj, v_proj]\n  target_modules: [1e3]\n", 3, "lora.target_modules"),
+        ("lora:\n  target_modules: [q_proj]\n  target_modules:\n", 3, "lora.target_modules"),
+        ("model: {revision: 1e3}\nmodel: {}\n", 2, "model"),
+        ("name: 1e3\nname: 2e3\n", 2, "name"),
+    ],
+)
+def test_a_text_that_stands_twice_stops_only_its_own_recipe(text: str, line: int, key: str) -> None:
+    _file(text)
+    assert composing.asked(["recipe=quickstart", "hardware=cpu"])[0].model.name
+    with pytest.raises(UserError, match=f"recipes/r.yaml, line {line}: key '{key}' is repeated"):
+        load("recipe=r", "hardware=cpu")
+
+
+def test_the_text_that_holds_is_taken() -> None:
+    assert _file("name: 1e3\nname: 2e3\n").values == {"name": "2e3"}
+    assert _file("model: {revision: 1e3, revision: abc}\n").values == {"model": {"revision": "abc"}}
+    merged = _file("x: &x {revision: 1e3, name: 1e4}\nmodel: {<<: *x, name: 2e4}\ntrain: {extra: *x}\n")
+    assert merged.values == {
+        "x": {"revision": 1000.0, "name": 10000.0},
+        "model": {"revision": "1e3", "name": "2e4"},
+        "train": {"extra": {"revision": 1000.0, "name": 10000.0}},
+    }
+    lists = _file("x: &x [1e3, a]\nlora: {target_modules: *x}\n")
+    assert lists.values == {"x": [1000.0, "a"], "lora": {"target_modules": ["1e3", "a"]}}
+
+
+IN_CONF = {
+    "conf/model/m.yaml": ("name: a/b\nrevision: 1234e56\n", 2, "model.revision=1234e56"),
+    "conf/method/m.yaml": (
+        "# @package _global_\nlora:\n  target_modules: [a,\n    1_0]\n",
+        4,
+        "lora.target_modules.1=1_0",
+    ),
+    "conf/local/default.yaml": ("name: 0123\n", 1, "name=0123"),
+}
+
+
+@pytest.mark.parametrize("name", IN_CONF)
+def test_a_text_of_conf_that_hydra_reads_as_another_one_is_refused(name: str) -> None:
+    text, line, said = IN_CONF[name]
+    _file(text, name)
+    words = [] if "local" in name else [f"{Path(name).parent.name}=m"]
+    with pytest.raises(UserError) as error:
+        load("hardware=cpu", *words)
+    assert error.value.message.startswith(f"{name}, line {line}: {said}: it is read as the number ")
+    assert error.value.hint == "write it in quotes"
+
+
+def test_a_number_of_conf_that_stays_the_same_text_is_none() -> None:
+    _file("name: 3060\nmemory_gb: 8.50\n", "conf/hardware/box.yaml")
+    _file("name: a/b\nrevision: '1234e56'\n", "conf/model/m.yaml")
+    config = load("hardware=box", "model=m").config
+    assert (config.hardware.name, config.model.revision) == ("3060", "1234e56")
+
+
+def test_a_choice_without_a_group_is_told() -> None:
+    _file("defaults:\n  - '': a\n")
+    with pytest.raises(UserError, match="recipes/r.yaml, line 2: "):
+        load("recipe=r", "hardware=cpu")
 
 
 def test_one_odd_recipe_stops_nobody_else() -> None:

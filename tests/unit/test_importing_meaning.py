@@ -334,6 +334,7 @@ def test_what_peft_takes_depends_on_the_model(project: Path) -> None:
         (TRL + PEFT + "loss_type: chunked_nll", "loss_type", NO_EFFECT),
         (TRL + PEFT + "loss_type: dft", "loss_type", NOT_CARRIED),
         (AX + "lr_scheduler: rex\nlr_scheduler_kwargs: {rex_alpha: 0.5}", "lr_scheduler_kwargs", NOT_CARRIED),
+        (AX + "lr_scheduler_kwargs: num_cycles=1", "lr_scheduler_kwargs", NOT_CARRIED),
         (AX + "lr_scheduler: linear\ncosine_min_lr_ratio: 0.1", "cosine_min_lr_ratio", NO_EFFECT),
     ],
 )

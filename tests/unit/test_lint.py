@@ -11,6 +11,7 @@ from sft_runner.review.lint.screen import rules
 
 ROOT = Path(__file__).parents[2]
 TINY = "defaults:\n  - override /model: tiny\n"
+TASK = "# @package _global_\nevaluate:\n  max_new_tokens: 33\n"
 REAL = "defaults:\n  - override /model: qwen2.5-1.5b\n"
 CASES: dict[str, tuple[dict[str, str], list[tuple[str, int, str]]]] = {
     "nothing wrong": ({"recipes/a.yaml": TINY + "lora: {r: 4}\n"}, []),
@@ -265,6 +266,39 @@ CASES: dict[str, tuple[dict[str, str], list[tuple[str, int, str]]]] = {
     "two choices in one group": (
         {"recipes/a.yaml": TINY + "  - override /data: qa\n  - override /data: alpaca\n"},
         [("recipes/a.yaml", 8, "defaults")],
+    ),
+    "a group of one's own": (
+        {
+            "recipes/a.yaml": "defaults:\n  - /tasks: a\n  - override /model: tiny\n",
+            "recipes/b.yaml": "defaults:\n  - a\n  - override /tasks: b\n",
+            "conf/tasks/a.yaml": TASK,
+            "conf/tasks/b.yaml": TASK,
+        },
+        [],
+    ),
+    "a group of one's own that a parent chooses in": (
+        {
+            "recipes/a.yaml": "defaults:\n  - /tasks: a\n  - override /model: tiny\n",
+            "recipes/b.yaml": "defaults:\n  - a\n  - /tasks: a\n",
+            "conf/tasks/a.yaml": TASK,
+        },
+        [("recipes/b.yaml", 7, "defaults")],
+    ),
+    "a group of one's own twice": (
+        {"recipes/a.yaml": "defaults:\n  - /tasks: a\n  - /tasks: a\n", "conf/tasks/a.yaml": TASK},
+        [("recipes/a.yaml", 7, "defaults")],
+    ),
+    "a group of one's own without a slash": (
+        {
+            "recipes/a.yaml": "defaults:\n  - tasks: a\n",
+            "recipes/b.yaml": "defaults:\n  - /tasks: a\n  - override /model: tiny\n",
+            "conf/tasks/a.yaml": TASK,
+        },
+        [("recipes/a.yaml", 6, "defaults")],
+    ),
+    "a commit that is a number": (
+        {"conf/model/a.yaml": "name: some/model\nrevision: 1234e56\n"},
+        [("conf/model/a.yaml", 2, "wrong-value")],
     ),
     "a parent that is not there": (
         {"conf/method/a.yaml": "# @package _global_\ndefaults:\n  - loar\nlora: {r: 3}\n"},

@@ -507,6 +507,12 @@ def test_a_full_disk(project: Path, lock: Lock, monkeypatch: pytest.MonkeyPatch)
     assert [one.name for one in (project / "recipes").iterdir()] == ["mine.yaml"]
 
 
+def test_no_lock_at_all(project: Path, lock: Lock, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lock("--check") == 0
+    assert lock("--check", "--strict") == 2
+    assert "no recipe in ./recipes has a lock" in capsys.readouterr().err
+
+
 def test_words_do_not_go_with_a_check(project: Path, lock: Lock) -> None:
     assert "--check takes the words" in refused(lambda: lock("--check", "mine", "lora.r=4"))
     assert "lora.r=4 is for recipes that are named" in refused(lambda: lock("lora.r=4"))

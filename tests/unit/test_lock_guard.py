@@ -1,9 +1,9 @@
 """What nobody may slip past a lock: gutted entries, edited files, another spelling, another machine's settings."""
 
-import json
 import os
+import shutil
 import stat
-import sys
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,8 @@ from sft_runner.errors import MachineError, UserError
 from sft_runner.fingerprint import Hashes
 from sft_runner.model import files
 from sft_runner.review.lock import libraries
+from sft_runner.review.lock.addresses import has_secret
+from sft_runner.serving import engine, vllm
 
 Lock = Callable[..., int]
 
@@ -123,8 +125,13 @@ def test_a_library_that_the_lock_does_not_hold(project: Path, lock: Lock, check:
     assert "note: recipes/mine.lock, line " in said
     assert "peft not checked: the lock does not hold it" in said
     assert check("--strict")[0] == 2
+    (told,) = [one for one in plan(load("recipe=mine", "hardware=cpu", "locked=true")).run.warnings if "held" in one]
+    assert told.startswith(f"locked=true: peft is not held, and {libraries.version('peft')} here: recipes/mine.lock")
+    assert told.endswith("make it where it is installed: sft-runner lock mine --hardware cpu")
+    change(project / "recipes/mine.lock", lambda entry: entry["libraries"].update(trl="0.1"))  # type: ignore[attr-defined]
     locked = refused(lambda: plan(load("recipe=mine", "hardware=cpu", "locked=true")))
-    assert "  - peft not installed -> " in locked
+    assert "  - trl 0.1 -> " in locked
+    assert "peft" not in locked
 
 
 def test_counts_of_rows_are_believed_unless_it_is_strict(project: Path, lock: Lock, check: Check) -> None:
@@ -175,6 +182,38 @@ def test_the_weights_of_a_hub_model_are_told_by_the_name_of_their_blob(
     weights.unlink()
     weights.symlink_to(Path("../../blobs") / other.name)
     assert "model: someone/tiny: weights or config.json" in check()[1]
+
+
+@pytest.mark.parametrize("name", ["README.md", "eval_results.json", "params.json", "requirements.txt"])
+@pytest.mark.parametrize("own", [True, False])
+def test_what_else_was_downloaded_is_nothing_to_a_lock(
+    own: bool, name: str, project: Path, lock: Lock, tmp_path: Path
+) -> None:
+    folder = write_snapshot(tmp_path / "hub")
+    folder = folder.rename(tmp_path / "own") if own else folder
+    lock("mine", f"model.name={folder if own else HUB_MODEL}")
+
+    def parts() -> list[object]:
+        entry = yaml.safe_load((project / "recipes/mine.lock").read_text())["presets"]["cpu"]
+        return [entry[part] for part in ("model", "tokenizer", "template")]
+
+    before = parts()
+    (folder / name).write_text("{}")
+    lock("mine")
+    assert parts() == before
+
+
+def test_a_file_that_the_settings_of_a_tokenizer_name(project: Path, lock: Lock, check: Check, tmp_path: Path) -> None:
+    snapshot = write_snapshot(tmp_path / "hub")
+    edit(snapshot / "tokenizer_config.json", "{", '{"fast_tokenizer_files": ["tokenizer.4.0.json", "../x.json"], ')
+    (snapshot / "tokenizer.4.0.json").write_text("{}")
+    (snapshot.parent / "x.json").write_text("{}")
+    lock("mine", f"model.name={HUB_MODEL}")
+    (snapshot.parent / "x.json").write_text("[]")
+    assert check("--strict")[0] == 0
+    (snapshot / "tokenizer.4.0.json").write_text("[]")
+    code, said = check()
+    assert (code, ": cpu: tokenizer: " in said) == (2, True), said
 
 
 @pytest.mark.parametrize("name", ["sentencepiece.bpe.model", "additional_chat_templates/rag.jinja", "qwen.tiktoken"])
@@ -327,6 +366,40 @@ def test_a_sweep_and_a_secret_are_no_words_of_a_lock(project: Path, lock: Lock) 
     assert not (project / "recipes/mine.lock").exists()
 
 
+TOKEN = "ghp_" + "a1" * 20
+
+
+@pytest.mark.parametrize(
+    ("word", "secret"),
+    [
+        (f"data.path='git+https://example.org/a/b@{COMMIT}#subdirectory=data'", False),
+        (f"data.path='git+ssh://git@example.org/a/b@{COMMIT}'", False),
+        ("data.path='https://example.org/x.jsonl?download=true&tokenizer=x#rows'", False),
+        ("data.path='https://bob:${oc.env:PASSWORD}@example.org/x'", False),
+        (f"data.path='git+ssh://git:pw@example.org/a/b@{COMMIT}'", True),
+        (f"data.path='git+https://{TOKEN}@example.org/a/b@{COMMIT}'", True),
+        ("data.path='https://token:@example.org/x'", True),
+        ("data.path='https://example.org/x?a=b&access_token=c#rows'", True),
+        ("data.path='https://example.org/x?X-Amz-Signature=c'", True),
+        (f"data.path='https://example.org/x?a={TOKEN}'", True),
+    ],
+)
+def test_only_a_secret_in_an_address_is_refused(word: str, secret: bool) -> None:
+    assert has_secret(word) is secret
+
+
+def test_data_of_a_git_repository_is_locked(project: Path, lock: Lock, check: Check, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "sub").mkdir(parents=True)
+    shutil.copy(project / "rows.jsonl", there / "sub")
+    git = ["git", "-C", str(there), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert lock("mine", f"data.path='git+file://{there}@{commit}#subdirectory=sub'") == 0
+    assert check("--strict") == (0, "1 lock: all in order\n")
+
+
 def test_packages_that_take_part_by_configuration() -> None:
     config = Config(quantization=Quantization("none"))
     config = replace(config, hardware=replace(config.hardware, attn_implementation="flash_attention_2"))
@@ -335,17 +408,36 @@ def test_packages_that_take_part_by_configuration() -> None:
     assert "jinja2" in libraries.ALWAYS
 
 
-def test_vllm_is_asked_of_the_interpreter_that_runs_it(tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    (site / "vllm").mkdir(parents=True)
-    (site / "vllm/__init__.py").write_text("")
-    (site / "vllm-0.32.0.dist-info").mkdir()
-    (site / "vllm-0.32.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cu129\n")
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={json.dumps(str(site))} exec {sys.executable} "$@"\n')
+@pytest.mark.parametrize("library", ["lib", "lib64"])
+def test_vllm_is_looked_up_beside_the_interpreter_that_runs_it(library: str, tmp_path: Path) -> None:
+    """The recipe names that interpreter, and may be a stranger's: it is not run."""
+    site = tmp_path / library / "python3.12/site-packages"
+    (site / "vllm-0.32.0+cu129.dist-info").mkdir(parents=True)
+    (site / "vllm_flash_attn-2.0.dist-info").mkdir()
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     python.chmod(0o755)
-    config = Config()
-    config = replace(config, serve=replace(config.serve, engine="vllm", python=str(python)))
-    assert libraries.versions(config)["vllm"] == "0.32.0"
-    gone = replace(config, serve=replace(config.serve, python=str(tmp_path / "none")))
-    assert libraries.versions(gone)["vllm"] is None
+
+    def version(path: Path) -> str | None:
+        config = Config()
+        config = replace(config, serve=replace(config.serve, engine="vllm", python=str(path)))
+        return libraries.versions(config)["vllm"]
+
+    assert version(python) == "0.32.0"
+    assert version(tmp_path / "none/bin/python") is None
+    assert version(Path("~nobody-of-this-name/python")) is None
+    (site / "vllm-0.31.0.dist-info").mkdir()
+    assert version(python) is None  # which of them holds, only the interpreter could say
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "answer", ["[]", "{}", "3", '{"missing": [], "version": 3}', '{"missing": 1, "version": ""}', ""]
+)
+def test_another_program_than_an_interpreter(answer: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    python.chmod(0o755)
+    with pytest.raises(MachineError, match="does not work as a Python interpreter"):
+        engine.require(vllm.PACKAGE, str(python))

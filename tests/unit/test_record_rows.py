@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recorded import BOTH, GATE, MISSED, WORDS, project, run, sealed
-from sft_runner import load, plan
+from sft_runner import load, plan, seal
 from sft_runner.config import sources
 from sft_runner.disk import read_json
 from sft_runner.errors import UserError
@@ -311,6 +311,30 @@ def test_a_number_that_nobody_measured(file: str, old: str, new: str, tmp_path: 
     assert one.row.marked
 
 
+def anew(folder: Path, stage: str) -> Path:
+    """The manifest of a stage that another run made anew, sealed as the store does it."""
+    (manifest,) = (folder / "out/stages" / stage).glob("*/manifest.json")
+    values = read_json(manifest) | {"seconds": 99.5}
+    manifest.write_text(json.dumps(values))
+    seal.of_stage(manifest.parent, (*values.get("files", ()), "manifest.json"), manifest.read_bytes())
+    return manifest
+
+
+def test_a_stage_that_was_made_anew_since(tmp_path: Path) -> None:
+    path = run(tmp_path)
+    anew(tmp_path, "serve")
+    assert "anew" not in taken(path).row.cells["commit"]  # nothing in a row is from it
+    manifest = anew(tmp_path, "evaluate")
+    row = taken(path).row
+    assert row.cells["commit"].endswith(", evaluate made anew since")
+    assert not row.marked
+    manifest.write_text(manifest.read_text().replace("99.5", "9.5"))
+    assert "manifest.json was changed" in refused(path).message
+    row = taken(path, force=True).row
+    assert row.marked
+    assert "anew" not in row.cells["commit"]
+
+
 def test_a_seal_that_was_taken_away(tmp_path: Path) -> None:
     path = run(tmp_path)
     (path / "seal.json").unlink()
@@ -367,7 +391,15 @@ HEADER = "# result:   exact match 0 % -> 41.0 % on 4 held-out rows, 9.7 s of tra
         ("# goal: x\n\n# result: not measured yet\n# command: y\n", "# goal: x\n\n{}\n# command: y\n"),
         ("# goal: x\n\n# about a\na: 1\n", "# goal: x\n{}\n\n# about a\na: 1\n"),
         ("# result:\n#           not measured yet\n# command: y\n", "{}\n# command: y\n"),
-        ("# result: not measured yet\r\n#   (a: b)\r\n#  goal: x\r\n", "{}\r\n#  goal: x\r\n"),
+        ("# result: not measured yet\r\n#         (a: b)\r\n#  goal: x\r\n", "{}\r\n#  goal: x\r\n"),
+        (
+            "# result: not measured yet\n#   - a note\n#   see x\n# goal: x\n",
+            "{}\n#   - a note\n#   see x\n# goal: x\n",
+        ),
+        ("# result:\n#   a note\n", "{}\n#   a note\n"),
+        ("# goal: x\n\n# --- a\n# result: of b\na: 1\n", "# goal: x\n{}\n\n# --- a\n# result: of b\na: 1\n"),
+        ("# Copyright: me\n\n# goal: x\n", "# Copyright: me\n\n# goal: x\n{}\n"),
+        ("\ufeff# result:\n# goal: x\n", "\ufeff{}\n# goal: x\n"),
         ("# yaml-language-server: $schema=x\n\n# goal: x\n", "# yaml-language-server: $schema=x\n\n# goal: x\n{}\n"),
         ("# yaml-language-server: $schema=x\na: 1\n", "# yaml-language-server: $schema=x\n{}\na: 1\n"),
     ],

@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--fresh", action="store_true", help="forget the words that an entry was made with")
     options.add_argument("--check", action="store_true", help="write nothing, tell what drifted; exit code 2 for that")
     options.add_argument("--ignore", action="append", default=[], choices=[LIBRARIES], help="what --check passes over")
-    options.add_argument("--strict", action="store_true", help="--check counts rows, and fails for what is not here")
+    options.add_argument(
+        "--strict", action="store_true", help="--check counts rows, and fails for what is not here, or without any lock"
+    )
     options.add_argument("--json", action="store_true", help="what --check says, for programs")
     options.add_argument("--github", action="store_true", help="what --check says, as annotations of a pull request")
     given = options.parse_intermixed_args(arguments)
@@ -116,7 +118,7 @@ def _check(names: Sequence[str], presets: Sequence[str], given: argparse.Namespa
         locks = "1 lock" if len(names) == 1 else f"{len(names)} locks"
         failing = len({one.recipe for one in failed})
         print(f"{locks}: {f'{failing} not in order' if failing else 'all in order'}")
-    return 2 if failed else 0
+    return 2 if failed or (given.strict and not names) else 0
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

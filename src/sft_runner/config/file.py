@@ -145,7 +145,7 @@ def _parsed(path: Path, written: bytes, folder: str) -> ConfigFile:
         return _broken(path, f", line {mark.line + 1 if mark else 1}: not valid YAML: {error.problem}", hint)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return _broken(path, f": not valid YAML: {error}", "save it as UTF-8 text")
-    except ValueError as error:  # a number that Python does not take, such as one of 5000 digits
+    except (ValueError, LookupError) as error:  # a number of 5000 digits, or `!!bool maybe`
         return _broken(path, f": not valid YAML: {error}", "write it in quotes")
     except RecursionError:
         return _broken(path, ": its values are nested too deep, or hold themselves", "write them flat")
@@ -155,7 +155,7 @@ def _parsed(path: Path, written: bytes, folder: str) -> ConfigFile:
         what, example = ("a recipe", "recipes/quickstart.yaml") if recipe else ("this file", "conf/hardware/cpu.yaml")
         return _broken(path, f": {what} is a mapping of keys to values", f"see {example}")
     if recipe:
-        nodes.keep_texts(root, values)
+        values = nodes.with_texts(root, values)
     elif written.startswith(codecs.BOM_UTF8) and b"@package" in written:
         hint = "save it as UTF-8 without a byte order mark, behind which Hydra does not see the '# @package'"
         return _broken(path, ", line 1: it begins with a byte order mark", hint)

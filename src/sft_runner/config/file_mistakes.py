@@ -8,6 +8,7 @@ from typing import Any
 
 from sft_runner.config.file import FILES
 from sft_runner.config.mistakes import in_choice, in_value
+from sft_runner.config.nodes import as_written
 from sft_runner.config.schema import Config
 from sft_runner.config.sources import (
     LOCAL,
@@ -85,7 +86,21 @@ def _in_settings(group: str, package: str, file: ConfigFile) -> tuple[UserError,
             errors.append(UserError(text, hint))
         elif group or path[0] != "hydra":
             errors += _in_setting(file, path, value, len(above))
-    return tuple(errors)
+    return (*errors, *_altered(file, above))
+
+
+def _altered(file: ConfigFile, package: tuple[str, ...]) -> Iterator[UserError]:
+    """Text without quotes that is another one as the number that YAML, and so Hydra, reads: the commit `1234e56`. In a
+    recipe it is the text."""
+    for path, text in as_written(file.root, package):
+        read: Any = file.values
+        for name in path:
+            read = read[int(name) if isinstance(read, list) else name]
+        if not isinstance(read, str) and str(read) != text:
+            key = ".".join((*package, *path))
+            yield UserError(
+                f"{_where(file, path)}: {key}={text}: it is read as the number {read}", "write it in quotes"
+            )
 
 
 def _in_setting(file: ConfigFile, path: tuple[str, ...], value: Any, above: int) -> Iterator[UserError]:

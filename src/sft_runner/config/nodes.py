@@ -1,6 +1,6 @@
 """The nodes of a YAML file: keys that stand twice, what no configuration can hold, and texts that look like numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
@@ -32,10 +32,20 @@ def repeated(root: yaml.Node | None) -> list[tuple[tuple[str, ...], int]]:
     return list(_repeated(root, (), set(), ()))
 
 
-def keep_texts(root: yaml.Node | None, values: dict[str, Any]) -> None:
-    """Put the text that stands in the file where the schema wants text and YAML found a number: the commit `1234e56` is
-    none. Changes `values`, those of a file whose keys are the configuration's."""
-    _keep(root, values, _texts())
+def as_written(root: yaml.Node | None, package: Sequence[str] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Path and text of what the schema wants as text where YAML found a number: the commit `1234e56` is none. The keys
+    of the file belong to this part of the configuration; `root` was read to values already, which lays out its `<<`."""
+    wanted: Any = _texts()
+    for name in package:
+        wanted = wanted.get(name) if isinstance(wanted, dict) else None
+    yield from _numbers(root, wanted, ())
+
+
+def with_texts(root: yaml.Node | None, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a recipe with each such text as it is written."""
+    for path, text in as_written(root):
+        values = _with(values, path, text)
+    return values
 
 
 def _repeated(
@@ -78,17 +88,27 @@ def _refuse(node: yaml.Node) -> None:
             raise Refused(f"'{node.value}' is not the value of another key", node, hint) from None
 
 
-def _keep(node: yaml.Node | None, values: dict[str, Any], texts: dict[str, Any]) -> None:
-    for name, entry in node.value if isinstance(node, yaml.MappingNode) else ():
-        key = str(name.value)
-        wanted = texts.get(key) if key in values else None
-        if isinstance(wanted, dict) and isinstance(values[key], dict):
-            _keep(entry, values[key], wanted)
-        elif wanted is str and entry.tag in _NUMBERS:
-            values[key] = entry.value
-        elif wanted is list and isinstance(entry, yaml.SequenceNode):
-            said = zip(entry.value, values[key], strict=True)
-            values[key] = [one.value if one.tag in _NUMBERS else value for one, value in said]
+def _numbers(node: yaml.Node | None, wanted: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """`wanted` is what `_texts` says of the node. Of a key that stands there twice the last one holds."""
+    if wanted is str and isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS:
+        yield path, node.value
+    elif wanted is list and isinstance(node, yaml.SequenceNode):
+        for number, entry in enumerate(node.value):
+            yield from _numbers(entry, str, (*path, str(number)))
+    elif isinstance(wanted, dict) and isinstance(node, yaml.MappingNode):
+        last = {name.value: entry for name, entry in node.value if isinstance(name, yaml.ScalarNode)}
+        for key, entry in last.items():
+            yield from _numbers(entry, wanted.get(key), (*path, key))
+
+
+def _with(values: Any, path: tuple[str, ...], text: str) -> Any:
+    """A copy, for an anchor may hold the same values elsewhere."""
+    if not path:
+        return text
+    key: Any = int(path[0]) if isinstance(values, list) else path[0]
+    copy = values.copy()
+    copy[key] = _with(values[key], path[1:], text)
+    return copy
 
 
 @cache

@@ -157,7 +157,7 @@ def architecture_of(model: str) -> dict[str, Any]:
 
 def group_of(entry: str) -> str:
     """The group of a line in `defaults:`, such as `override /method`."""
-    return entry.split()[-1].partition("@")[0].lstrip("/")
+    return (entry.split() or [""])[-1].partition("@")[0].lstrip("/")
 
 
 def options(group: str) -> list[str]:

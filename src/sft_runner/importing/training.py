@@ -272,7 +272,7 @@ def _extra(draft: Draft) -> None:
             value = ",".join(f"{name}={inner}" for name, inner in said.items())
         if kind == "a mapping":
             value = _mapping(said)
-            if value:  # what another key says of it stays
+            if isinstance(value, dict) and value:  # what another key says of it stays
                 value = value | draft.settings.get(f"train.extra.{key}", {})
         if value == {}:
             draft.told(NO_EFFECT, key, "empty")

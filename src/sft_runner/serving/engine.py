@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sft_runner.config.schema import Config
 from sft_runner.errors import MachineError
@@ -93,15 +94,23 @@ def require(package: Package, python: str, key: str = "serve.engine") -> str:
         ended = subprocess.run(
             command, env=_variables(python), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
         )
-        found = json.loads(ended.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        missing, version = _answer(json.loads(ended.stdout))
+    except (OSError, ValueError, RecursionError, subprocess.TimeoutExpired):
         raise MachineError(
             f"serve.python: {python} does not work as a Python interpreter", "give the bin/python of an environment"
         ) from None
-    if found["missing"]:
-        names = ", ".join(found["missing"])
+    if missing:
+        names = ", ".join(missing)
         raise MachineError(f"{key}={package.name}: {python} has no package {names}", package.remedy)
-    return str(found["version"])
+    return version
+
+
+def _answer(found: Any) -> tuple[list[str], str]:
+    """What `PROBE` prints: the packages that are missing, and the version. Raises `ValueError` for anything else."""
+    missing, version = (found.get("missing"), found.get("version")) if isinstance(found, dict) else (None, None)
+    if not isinstance(missing, list) or not isinstance(version, str):
+        raise ValueError("another program than an interpreter answered")
+    return list(map(str, missing)), version
 
 
 def _variables(python: str) -> dict[str, str]:

@@ -180,6 +180,13 @@ class Repository:
         paths = [*tracked, *differing]
         return {path: os.readlink(self.top / path) for path in paths if (self.top / path).is_symlink()}
 
+    def inside(self, path: str, target: str) -> str | None:
+        """Where a link leads to, from the top; None where that is out of the repository."""
+        place = os.path.normpath(self.top / os.path.dirname(path) / target)
+        if not Path(place).is_relative_to(self.top):
+            place = os.path.realpath(place)  # the repository may be known by another name
+        return os.path.relpath(place, self.top) if Path(place).is_relative_to(self.top) else None
+
     def target(self, link: Blob) -> str:
         """Where a link of a commit leads to."""
         return os.fsdecode(self._must("cat-file", "blob", link.oid))

@@ -45,14 +45,16 @@ def sides(said: str | None, words: Sequence[str], only: Collection[str]) -> Side
     repository = Repository.around(Path.cwd())
     old, new = repository.sides(said)
     told = (str(old), str(new) if new else "the working tree")
-    before, after = _differing(repository, old, new)
+    untracked = repository.untracked()
+    outside = _outside(repository, untracked)
+    before, after = _differing(repository, old, new, [path for path in untracked if path not in outside])
     changed = {path for path in {*before, *after} if before.get(path, path) != after.get(path, path)}
     if not changed and not words and not only:
         return Sides({}, {}, told)
     _remove_left_over()
     root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")).resolve()
     try:
-        return _compared(root, repository, (before, after), changed, told, words, only)
+        return _compared(root, repository, (before, after), outside, changed, told, words, only)
     except OSError as error:
         raise MachineError(f"the files of both sides: {error}", f"{root.parent} needs some room; see TMPDIR") from error
     finally:
@@ -63,13 +65,14 @@ def _compared(
     root: Path,
     repository: Repository,
     differing: tuple[_Differing, _Differing],
+    outside: Mapping[str, str],
     changed: Collection[str],
     told: tuple[str, str],
     words: Sequence[str],
     only: Collection[str],
 ) -> Sides:
     """Both sides, in folders below `root`."""
-    known = repository.links({**differing[0], **differing[1]})
+    known = {**repository.links({**differing[0], **differing[1]}), **outside}
     trees = [
         Tree(root / name, repository, one, _links(repository, one, known), known)
         for name, one in zip(("old", "new"), differing, strict=True)
@@ -101,10 +104,20 @@ def _compared(
     return Sides(*found, told, groups, list(dict.fromkeys(notes)), list(dict.fromkeys(unknown)))
 
 
-def _differing(repository: Repository, old: Commit, new: Commit | None) -> tuple[_Differing, _Differing]:
+def _outside(repository: Repository, untracked: Iterable[str]) -> dict[str, str]:
+    """Untracked links out of the repository, path -> target: this machine's own, such as `data` -> `/mnt/data`."""
+    local = repository.prefix / "conf" / "local"
+    links = {path: os.readlink(place) for path in untracked if (place := repository.top / path).is_symlink()}
+    found = {path: target for path, target in links.items() if repository.inside(path, target) is None}
+    return {path: target for path, target in found.items() if not Path(path).is_relative_to(local)}
+
+
+def _differing(
+    repository: Repository, old: Commit, new: Commit | None, untracked: Iterable[str]
+) -> tuple[_Differing, _Differing]:
     """What each side has otherwise than the working tree. This machine's own settings are on neither side."""
     before, after = repository.differing(old), repository.differing(new) if new else {}
-    for path in repository.untracked():  # it is to be added
+    for path in untracked:  # it is to be added
         before.setdefault(path, None)
         if new:
             after.setdefault(path, None)
@@ -119,7 +132,8 @@ def _differing(repository: Repository, old: Commit, new: Commit | None) -> tuple
 def _links(repository: Repository, differing: _Differing, known: Mapping[str, str]) -> dict[str, str]:
     """The links of a side."""
     own = {path: repository.target(blob) for path, blob in differing.items() if blob and blob.mode == LINK}
-    return {path: target for path, target in known.items() if path not in differing} | own
+    folders = {above.as_posix() for path, blob in differing.items() if blob for above in Path(path).parents}
+    return {path: target for path, target in known.items() if path not in differing and path not in folders} | own
 
 
 def _configured(tree: Tree, repository: Repository) -> Place:

@@ -6,7 +6,7 @@ byte for byte.
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,11 +28,12 @@ class Tree:
         repository: Repository,
         differing: Mapping[str, Blob | None],
         links: Mapping[str, str],
-        known: Collection[str],
+        known: Mapping[str, str],
     ) -> None:
         """`root`, an empty folder, stands for `/`. `differing` is what this side has otherwise than the working tree;
         `links` are the links that this side holds, path -> target; `known` are those of the working tree that git does
-        not ignore. Ignored ones are this machine's own, and are followed wherever they lead."""
+        not ignore. Ignored ones are this machine's own, and are followed wherever they lead; another one that leads out
+        of the repository only where the working tree has the same, and never to configuration, whose text is shown."""
         self.root, self.repository, self.differing, self.links, self.known = root, repository, differing, links, known
         self.top = root / repository.top.relative_to("/")
         """Its counterpart of the repository's folder."""
@@ -46,6 +47,8 @@ class Tree:
             self._lead(path)
         self._made: set[str] = set()
         self._deep: set[str] = set()
+        self._configures = False
+        self._refused: set[str] = set()
         self._written: dict[str, Blob] = {}
         self.top.mkdir(parents=True)
         self._open("")
@@ -54,7 +57,9 @@ class Tree:
         """Make a folder and all below it, also where it is the same as in the working tree."""
         if self._is_folder(folder):
             self._lead(f"{folder}/")
+        self._configures = True
         self.need(folder)
+        self._configures = False
 
     def need(self, path: str, deep: bool = True) -> None:
         """Make what is at a path of the repository, and all below it, as this side has it; `..` leads out of it.
@@ -115,14 +120,24 @@ class Tree:
 
     def _follow(self, path: str, rest: list[str], deep: bool, links: int) -> None:
         """Copy a link, and make what it leads to."""
-        target = self.links[path]
-        place = os.path.normpath(os.path.join(os.path.dirname(path), target, *rest))
-        if target.startswith("/") or place == ".." or place.startswith("../"):
-            self.notes.append(f"{path}: a link that leads out of the repository is not followed")
+        inside = self.repository.inside(path, self.links[path])
+        if inside is None:
+            self._leave(path)
         elif links:
             if not os.path.lexists(self.top / path):
-                (self.top / path).symlink_to(target)
+                (self.top / path).symlink_to(os.path.relpath(inside, os.path.dirname(path) or "."))
+            place = os.path.normpath(os.path.join(inside, *rest))
             self._need([name for name in place.split("/") if name != "."], deep, links - 1)
+
+    def _leave(self, path: str) -> None:
+        """A link that leads out of the repository."""
+        if self._configures or path in self._refused or self.known.get(path) != self.links[path]:
+            self._refused.add(path)
+            self.notes.append(f"{path}: a link that leads out of the repository is not followed")
+            return
+        self.notes.append(f"{path}: a link that leads out of the repository; what lies there is the same on both sides")
+        if not os.path.lexists(self.top / path):
+            (self.top / path).symlink_to(self.repository.top / path)
 
     def _open(self, folder: str) -> bool:
         """Make a folder with links to what the working tree has and this side does not have otherwise."""

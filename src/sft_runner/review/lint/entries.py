@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from sft_runner.config.sources import choice, group_of, groups
+from sft_runner.config.sources import ConfigFile, choice, group_of, groups
 from sft_runner.errors import suggestion
 from sft_runner.review.lint.finding import ERROR, Remark
 from sft_runner.review.lint.rule import rule
-from sft_runner.review.lint.subject import CHOICE, RECIPE, Subject
+from sft_runner.review.lint.subject import CHOICE, RECIPE, Subject, chooses, main_groups
 
 MARKS = ("override", "optional")
 """What may stand before a group."""
@@ -22,6 +22,7 @@ def defaults(subject: Subject) -> Iterator[Remark]:
 def wrong(subject: Subject) -> Iterator[Remark]:
     """What that rule finds."""
     entries = (subject.file.values or {}).get("defaults")
+    taken = _taken(subject)
     chosen: dict[str, int] = {}
     overrides = 0
     for number, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -37,16 +38,39 @@ def wrong(subject: Subject) -> Iterator[Remark]:
                 continue
             for mark in [one for one in marks if one not in MARKS]:
                 yield Remark(line, f"'{mark}' is no word for a choice", suggestion(mark, MARKS), mark)
-            if group in groups() and (marks == ["override"] and not last.startswith("/") or not marks):
+            below = not last.startswith("/")
+            if group in taken and (marks == ["override"] and below or not marks):
                 said = f"write '- override /{group}: {entry[key]}'"
                 yield Remark(line, f"'{key}' is no override, and {group} is chosen already", said, group)
-            if group in chosen and "override" in marks:
-                hint = "keep one of them"
-                yield Remark(
-                    line, f"{group} is chosen in line {chosen[group]} already, and that one holds", hint, group
-                )
+            elif group in groups() and below and marks in ([], ["override"]):
+                said = f"write '- /{group}: {entry[key]}'"
+                yield Remark(line, f"'{key}' has no slash, and is looked for below {subject.group}", said, group)
+            if group in chosen and ("override" in marks or not marks and group not in taken):
+                yield Remark(line, f"{group} is chosen in line {chosen[group]} already", "keep one of them", group)
             chosen.setdefault(group, line)
             overrides = overrides or line * ("override" in marks)
+
+
+def _taken(subject: Subject) -> set[str]:
+    """The groups in which conf/sft.yaml, or a file that this one extends, chooses already."""
+    found = main_groups()
+    queue, seen = _parents(subject.file), set()
+    while queue:
+        name = queue.pop()
+        if name not in seen and (file := choice(subject.group, name)):
+            seen.add(name)
+            found |= chooses(file)
+            queue += _parents(file)
+    return found
+
+
+def _parents(file: ConfigFile) -> list[str]:
+    """The names of the files that this one extends."""
+    entries = (file.values or {}).get("defaults")
+    names = (
+        [entry.partition("@")[0] for entry in entries if isinstance(entry, str)] if isinstance(entries, list) else []
+    )
+    return [name for name in names if name != "_self_"]
 
 
 def _parent(subject: Subject, name: str, line: int, overrides: int) -> Iterator[Remark]:

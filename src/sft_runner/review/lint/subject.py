@@ -87,7 +87,8 @@ class Subject:
             self.kind == CHOICE and self.group != LOCAL and self.own
         ):  # a shipped one was looked at before it was shipped
             others = [] if self.group == "hardware" else ["hardware=cpu"]
-            return [compose([said(self.group, self.name), *others])]
+            added = "" if self.group in main_groups() else "+"  # a group of the user's own, in which recipes choose
+            return [compose([added + said(self.group, self.name), *others])]
         return []
 
     @cached_property
@@ -150,6 +151,19 @@ class Subject:
         if at := re.match(rf"{re.escape(shown(self.path))}(?:, line (\d+))?: ", message):
             return message[at.end() :], int(at[1] or 1)
         return message, None
+
+
+def main_groups() -> set[str]:
+    """The groups in which conf/sft.yaml chooses."""
+    main = choice("", "sft")
+    return chooses(main) if main else set()
+
+
+def chooses(file: ConfigFile) -> set[str]:
+    """The groups in which a file chooses, also where it does so over another one."""
+    entries = (file.values or {}).get("defaults")
+    listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return {group_of(str(key)) for entry in listed for key in entry}
 
 
 def _leaves(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -33,8 +33,8 @@ class Drift:
 
 
 def drifts(held: Entry, found: Found, place: Place = lambda key: "", left_open: bool = True) -> list[Drift]:
-    """Everything that is not as it is held; what is unknown here is passed over. Where the lock leaves data open it may
-    be anything, unless it is not to be `left_open`."""
+    """Everything that is not as it is held; what is unknown here is passed over. Data that the lock leaves open, and a
+    package of which it holds no version, may be anything, unless they are not to be `left_open`."""
     here = found.entry
     drifted = [*_model(held, found)]
     if held.data or not left_open:
@@ -44,7 +44,7 @@ def drifts(held: Entry, found: Found, place: Place = lambda key: "", left_open: 
     drifted += _versions(held, here)
     if all(one.keys[-1].startswith(GATES) for one in drifted):  # else it is plain why a fingerprint is another
         drifted += _fingerprints(held, here)
-    return [*drifted, *_libraries(held, here)]
+    return [*drifted, *_libraries(held, here, left_open)]
 
 
 def _model(held: Entry, found: Found) -> Iterator[Drift]:
@@ -172,13 +172,13 @@ def _fingerprints(held: Entry, here: Entry) -> Iterator[Drift]:
             return
 
 
-def _libraries(held: Entry, here: Entry) -> Iterator[Drift]:
+def _libraries(held: Entry, here: Entry, left_open: bool) -> Iterator[Drift]:
     for name, version in here.libraries.items():
         was = held.libraries.get(name)
         if name not in held.libraries:
             yield Drift(LIBRARY, f"{name}: not in the lock", ("libraries",))
-        elif was != version:
-            text = f"{name} {was or 'not installed'} -> {version or 'not installed'}"
+        elif was != version and not (was is None and left_open):
+            text = f"{name} {was or 'not held'} -> {version or 'not installed'}"
             remedy = f"pip install {name}=={was}" if was and name != "sft-runner" else ""
             yield Drift(LIBRARY, text, ("libraries", name), remedy)
 
@@ -188,4 +188,6 @@ def _short(value: str | None) -> str:
 
 
 def _value(value: Any) -> str:
-    return OPEN if value is None else str(value)
+    if value is None:
+        return OPEN
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

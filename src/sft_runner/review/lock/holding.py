@@ -5,7 +5,7 @@ made again once model or data are fetched.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sft_runner.config import sources
@@ -48,20 +48,32 @@ def pin(run: Run, held: Entry) -> Run:
     return replace(run, config=replace(run.config, model=replace(asked, revision=commit)))
 
 
-def require(run: Run, hashes: Hashes) -> None:
-    """Raise `UserError` that names each thing that is not as the lock says. What is still to be fetched is looked at
-    when it is here."""
+def require(run: Run, hashes: Hashes) -> Run:
+    """The run with a warning for each package of which its lock holds no version.
+
+    Raises `UserError` that names each thing that is not as the lock says. What is still to be fetched is looked at when
+    it is here.
+    """
     lock, held = _lock(run)
     found = making.found(run, held.words, hashes, held)
     drifted = [*drifts(held, found, place_of(run, run.overrides)), *_forced(run)]
-    if not drifted:
-        return
-    hashes.save()  # so that the next try is as quick as a plan
     recipe, preset = run.choices["recipe"], making.preset_of(run)
+    if not drifted:
+        told = _not_held(lock, held, found.entry, _command(recipe, preset))
+        return replace(run, warnings=(*run.warnings, *told))
+    hashes.save()  # so that the next try is as quick as a plan
     where = f"{sources.shown(lock.path)}, line {lock.line(preset)}"
     message = f"{KEY}: this is not what {where}, holds for {recipe} on {preset}:"
     lines = "".join(f"\n  - {one.text}" for one in drifted)
     raise UserError(message + lines, _remedy(_command(recipe, preset), held, run, drifted))
+
+
+def _not_held(lock: Lock, held: Entry, here: Entry, command: str) -> Iterator[str]:
+    """What takes part, and may be of any version: it was not installed where the lock was made."""
+    for name, version in here.libraries.items():
+        if held.libraries.get(name) is None:
+            told = f"{KEY}: {name} is not held, and {version or 'not installed'} here"
+            yield f"{told}: {sources.shown(lock.path)} has no version of it; make it where it is installed: {command}"
 
 
 def _lock(run: Run) -> tuple[Lock, Entry]:

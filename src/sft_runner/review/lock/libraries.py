@@ -1,12 +1,13 @@
 """The installed packages on which a result hangs, by their metadata alone: nothing is imported."""
 
+import os
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 from sft_runner.config.schema import Config
-from sft_runner.errors import MachineError
 from sft_runner.evaluation import names
-from sft_runner.serving import engine, vllm
+from sft_runner.serving import vllm
 
 ALWAYS = ("accelerate", "datasets", "jinja2", "peft", "sft-runner", "tokenizers", "torch", "transformers", "trl")
 OPTIMIZERS = ("8bit", "bnb", "paged")
@@ -39,11 +40,11 @@ def wanted(config: Config) -> list[str]:
 def versions(config: Config) -> dict[str, str | None]:
     """The packages that take part, each with its version where it runs; None where it is not installed.
 
-    vLLM serves from the environment of `serve.python`, which is asked.
+    vLLM serves from the environment of `serve.python`, in which it is looked up by the names of folders alone.
     """
     found = {name: version(name) for name in wanted(config)}
     if vllm.PACKAGE.name in found and vllm.PACKAGE.name == config.serve.engine and config.serve.python:
-        found[vllm.PACKAGE.name] = _elsewhere(config)
+        found[vllm.PACKAGE.name] = _elsewhere(vllm.PACKAGE.name, config.serve.python)
     return found
 
 
@@ -56,16 +57,20 @@ def version(package: str) -> str | None:
         return None
 
 
-def _elsewhere(config: Config) -> str | None:
-    try:
-        return _plain(_asked(engine.interpreter(config)))
-    except MachineError:
-        return None
+def _elsewhere(package: str, python: str) -> str | None:
+    """The version in another interpreter's environment; None where that does not tell it.
 
-
-@cache
-def _asked(python: str) -> str:
-    return engine.require(vllm.PACKAGE, python)
+    The interpreter is named by a recipe, which may be a stranger's that is only looked at: it is not run, and no file
+    of its environment is opened.
+    """
+    home = Path(os.path.expanduser(python)).absolute().parents[1:2]  # not resolved: a link is what makes an environment
+    found = {
+        _plain(info.name.removeprefix(f"{package}-").removesuffix(".dist-info"))
+        for folder in home
+        for library in ("lib", "lib64")
+        for info in folder.glob(f"{library}/python*/site-packages/{package}-*.dist-info")
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def _plain(version: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ from sft_runner.config.schema import Config
 from sft_runner.data.template import choice
 from sft_runner.disk import read_json
 from sft_runner.fingerprint import Hashes
-from sft_runner.merging.companions import OTHER
 from sft_runner.model import remote_code
-from sft_runner.model.files import KINDS, LICENCES, ModelFiles
+from sft_runner.model.files import KINDS, TOKENIZER_FILES, ModelFiles
 from sft_runner.model.weights import INDEX, shards
 
 NONE = "none"
@@ -23,6 +22,10 @@ SETTINGS = "tokenizer_config.json"
 """Holds the chat template of older models beside the tokenizer's settings."""
 MORE_TEMPLATES = "additional_chat_templates"
 """Folder of templates that are chosen by name."""
+FORMS = ("*.model", "*.tiktoken", f"{MORE_TEMPLATES}/*.jinja")
+"""Files of a tokenizer that have no fixed name."""
+_FILE = re.compile(r"[^/\\\0\n]{1,200}")
+"""A name that leads out of no folder."""
 _BLOB = re.compile(r"[0-9a-f]{64}")
 """What the hub's cache calls a large file: its SHA-256 (huggingface_hub/file_download.py, the ETag of LFS files)."""
 
@@ -30,21 +33,21 @@ _BLOB = re.compile(r"[0-9a-f]{64}")
 def weights(found: ModelFiles, hashes: Hashes) -> str | None:
     """SHA-256 of a model's weights and configuration, and of its own code where that runs; None where it is not here.
 
-    Of a hub model it is that of the files which every download of a commit has, each large one by the name that the
-    hub's cache gave it; of a folder everything that is no tokenizer's.
+    It is that of the files which loading it reads, whatever else was downloaded. Of a hub model each large one goes by
+    the name that the hub's cache gave it.
     """
     if found.folder is None:
         return None
-    if found.local:
-        kinds, others = (".json", ".safetensors"), {*_tokenizer_files(found.folder)}
-        return hashes.together(sorted(p for p in found.folder.iterdir() if p.suffix in kinds and p not in others))
     paths = [found.folder / "config.json", found.folder / INDEX, *shards(found.folder)]
     paths += remote_code.modules(found.folder) if found.own_code else []
-    return _sha256("\n".join(f"{path.name}\0{_of(path, hashes)}" for path in paths if path.is_file()))
+    paths = [path for path in paths if path.is_file()]
+    if found.local:
+        return hashes.together(sorted(paths))
+    return _sha256("\n".join(f"{path.name}\0{_of(path, hashes)}" for path in paths))
 
 
 def tokenizer(folder: Path, hashes: Hashes) -> str:
-    """SHA-256 of all files that a tokenizer may read, without the chat template wherever it stands."""
+    """SHA-256 of the files that a tokenizer reads, without the chat template wherever it stands."""
     lines = []
     for path in _tokenizer_files(folder):
         name = path.relative_to(folder).as_posix()
@@ -73,11 +76,22 @@ def template(config: Config, folder: Path | None, hashes: Hashes) -> str | None:
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:
-    """Sorted by name; by its ending a file is one of them, unless it is known to be something else."""
-    found = [path for path in folder.iterdir() if path.suffix in KINDS and path.is_file()]
-    others = [*OTHER, "*.index.json", *LICENCES]
-    found = [path for path in found if not any(fnmatchcase(path.name, other) for other in others)]
-    return sorted([*found, *(folder / MORE_TEMPLATES).glob("*.jinja")])
+    """Sorted by name: those of known names and endings, and those that its settings name. Others in the folder count
+    for nothing: which of them are there hangs on how a model was downloaded."""
+    found = {folder / name for name in (*TOKENIZER_FILES, *_named(folder / SETTINGS))}
+    found |= {path for form in FORMS for path in folder.glob(form)}
+    return sorted(path for path in found if path.is_file())
+
+
+def _named(settings: Path) -> Iterator[str]:
+    """The files beside a tokenizer's settings that those name."""
+    pending: list[Any] = [read_json(settings) if settings.is_file() else None]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict | list):
+            pending += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str) and _FILE.fullmatch(value) and value.endswith(KINDS) and value != "config.json":
+            yield value
 
 
 def _of(path: Path, hashes: Hashes) -> str:

@@ -13,6 +13,7 @@ from sft_runner.fingerprint import Hashes
 from sft_runner.masking import masked
 from sft_runner.review.cases import EARLIER, ELSEWHERE, case, relative, said, telling
 from sft_runner.review.lock import file, making
+from sft_runner.review.lock.addresses import has_secret
 from sft_runner.review.lock.drift import Drift, drifts
 from sft_runner.review.lock.entry import Entry
 from sft_runner.review.lock.making import Found
@@ -85,7 +86,7 @@ def _besides(command: Sequence[str], run: Run) -> tuple[str, ...]:
     dropped = ELSEWHERE - EARLIER if run.config.train.continue_from is not None else ELSEWHERE
     found = tuple(map(relative, telling(command, dropped | {"hardware"})))
     for word in found:
-        if masked(word) != word:
+        if has_secret(word):
             hint = "a lock is checked in: leave the secret out, and keep it where git looks for it"
             raise UserError(f"{masked(word)}: this address holds a secret", hint)
     return found

@@ -13,10 +13,15 @@ from sft_runner.review.record.table import results_of
 
 OPEN = "not measured yet"
 """What stands there before the first run."""
-_LINE = re.compile(r"(?m)^#[ \t]*result:[^\r\n]*(\r?\n#(?![ \t]*\w+:)[ \t]{2,}[^\r\n]*)*")
-"""The line, with those that go on with it: they are indented, and begin with no key of their own."""
-_KEYS = re.compile(r"(?m)^#[ \t]*\w+:(.*\n(?=#))*.*(\n|\Z)")
-"""The lines of comment from the first one with a key, such as `# goal:`, to an empty one."""
+_LINE = re.compile(r"(?m)(?P<key>(?:^|(?<=\ufeff))#[ \t]*result:[ \t]*)(?P<said>[^\r\n]*)")
+_NEXT = re.compile(r"\r?\n(?P<before>#[ \t]*)(?!\w+:)[^\s][^\r\n]*")
+"""A line of comment that begins with no key of its own."""
+_BLOCK = re.compile(r"(?m)(?:(?:^|(?<=\ufeff))#.*(?:\n|\Z))+")
+"""Lines of comment up to an empty one."""
+_OTHERS = re.compile(r"(?m)^#[ \t]*(goal|hardware|command):")
+"""What a header says besides its result."""
+_KEY = re.compile(r"(?m)^#[ \t]*\w+:")
+"""A line of comment with a key, such as `# goal:`."""
 
 
 def line(record: Record, recipe: Path) -> str | None:
@@ -41,8 +46,10 @@ def line(record: Record, recipe: Path) -> str | None:
 
 def is_open(recipe: Path) -> bool:
     """Whether a recipe's header says that nothing was measured, or nothing of a result."""
-    found = _LINE.search(_top(_text(recipe)))
-    return found is None or OPEN in found[0] or not found[0].partition(":")[2].strip()
+    text = _text(recipe)
+    found = _found(text)
+    said = text[slice(*found)].partition(":")[2] if found else ""
+    return OPEN in said or not said.strip("# \t\r\n")
 
 
 def write(recipe: Path, line: str) -> bool:
@@ -50,13 +57,37 @@ def write(recipe: Path, line: str) -> bool:
     another file than before. Not a byte else is changed. Raises `MachineError` where it cannot be written."""
     text = _text(recipe)
     top = _top(text)
-    if found := _LINE.search(top):
-        return replace(recipe, f"{text[: found.start()]}{line}{text[found.end() :]}".encode())
+    if found := _found(text):
+        return replace(recipe, f"{text[: found[0]]}{line}{text[found[1] :]}".encode())
     end = "\r\n" if "\r\n" in text else "\n"
-    block = _KEYS.search(top) or re.match(r"\ufeff?(#.*(\n|\Z))*", top)
-    at = block.end() if block else 0
+    own = _own(top)
+    at = own[0].end() if own else len(top) - len(top.removeprefix("\ufeff"))
     gap = end if at and text[at - 1] not in "\ufeff\n" else ""  # the last line has no end
     return replace(recipe, f"{text[:at]}{gap}{line}{end}{text[at:]}".encode())
+
+
+def _own(top: str) -> list[re.Match[str]]:
+    """The blocks of comment that are the header's."""
+    blocks = [*_BLOCK.finditer(top)]
+    return next((own for key in (_OTHERS, _KEY) if (own := [one for one in blocks if key.search(one[0])])), blocks[:1])
+
+
+def _found(text: str) -> tuple[int, int] | None:
+    """Where the line begins and ends in the header's own block, with the lines that go on with it: their text stands
+    below its text, or further in. A person's notes behind it do not."""
+    top = _top(text)
+    for block in _own(top):
+        if line := _LINE.search(top, block.start(), block.end()):
+            column = _width(line["key"]) if line["said"] else _width(line["key"].rstrip()) + 1
+            end = line.end()
+            while (more := _NEXT.match(top, end, block.end())) and _width(more["before"]) >= column:
+                end = more.end()
+            return line.start(), end
+    return None
+
+
+def _width(text: str) -> int:
+    return len(text.expandtabs())
 
 
 def _text(recipe: Path) -> str:

@@ -36,6 +36,7 @@ def recorded(record: Record, recipe: str | None, force: bool, hashes: Hashes) ->
     """The row of a run. `recipe` is a recipe's name or file where it is not the run's own.
 
     With `force` a run is taken although it is damaged, or the recipe does not make it any more, and its row says so.
+    The row also says which stages were made anew since: its figures are of those.
     Raises `UserError` for a run without a result, without a recipe, or of another recipe than the one that is there.
     """
     record = whole.judged(record)
@@ -52,12 +53,15 @@ def recorded(record: Record, recipe: str | None, force: bool, hashes: Hashes) ->
         hint = f"copy it to ./recipes/{file.path.name} first: what lies in the package is gone with its next version"
         raise UserError(f"{name} is a recipe that came with the package", hint)
     marks = [] if whole.is_sealed(record) else ["not sealed"]
-    if damaged := next(whole.damage(record), ""):
+    held = whole.held(record)
+    if held.anew:
+        marks.append(f"{' and '.join(held.anew)} made anew since")
+    if held.damage:
         marks.append("**damaged**")
         if not force:
             command = shlex.join(["sft-runner", "verify", sources.shown(record.folder)])
             hint = f"all of it: {command}; record it all the same, marked: --force"
-            raise UserError(f"run {record.label} is not as it was written: {damaged}", hint)
+            raise UserError(f"run {record.label} is not as it was written: {held.damage[0]}", hint)
     if why := _changed(record, name, hashes):
         marks.append("**not what the recipe makes**")
         if not force:

@@ -3,14 +3,14 @@
 `sft-runner verify` hashes everything; here only what a row says is held against the seals, in milliseconds.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sft_runner import seal
 from sft_runner.config.schema import Config, build
 from sft_runner.config.sources import shown
 from sft_runner.evaluation import gates
+from sft_runner.planning import wanted
 from sft_runner.report.record import Record
 from sft_runner.review.record.made import STAGE
 from sft_runner.review.verify import folder as run_folder
@@ -18,24 +18,43 @@ from sft_runner.review.verify import vouching
 from sft_runner.review.verify.finding import DAMAGE
 from sft_runner.review.verify.hashing import Hasher
 from sft_runner.runs import CONFIG, PLAN, STATE
-from sft_runner.seal import SEAL
+from sft_runner.seal import SEAL, Facts
 from sft_runner.store import MANIFEST, Store
 
 READ = (SEAL, STATE, CONFIG, PLAN)
 """The files of a run folder that a row is made of."""
 
 
-def damage(record: Record) -> Iterator[str]:
-    """What is not as the run wrote it; nothing where there is no seal to hold it against."""
+@dataclass(frozen=True)
+class Held:
+    """What a row is made of, held against the seals."""
+
+    damage: tuple[str, ...]
+    """What no seal knows as it is; nothing where the run has no seal to hold it against."""
+    anew: tuple[str, ...]
+    """The stages that were made anew since, from the same: their own seals vouch for them, and not the run's."""
+
+
+def held(record: Record) -> Held:
+    """Hold the run's own files, and the manifests of the stages up to `evaluate`, against the seals."""
+    damage, anew = list[str](), list[str]()
     said = run_folder.said(record.folder)
     part = run_folder.check(record.folder, record.output_dir, said, Hasher(), record.label)
     for finding in part.of(DAMAGE):
         if Path(finding.place).name in READ:
-            yield f"{finding.place} {finding.what}"
-    for stage, fingerprint in said.stages.items():
-        place = Store(record.output_dir).folder(stage, fingerprint)
-        if (place / MANIFEST).is_file() and not _is_its_own(record, stage, place):
-            yield f"{shown(place / MANIFEST)} was changed, or the stage was made anew since"
+            damage.append(f"{finding.place} {finding.what}")
+    for stage in wanted(STAGE):
+        place = Store(record.output_dir).folder(stage, said.stages.get(stage, "none"))
+        if not (place / MANIFEST).is_file():
+            continue
+        manifest = seal.facts_of((place / MANIFEST).read_bytes())
+        if _knows(vouching.sealed(record.folder, stage), manifest):
+            continue
+        if _vouches(place, manifest):
+            anew.append(stage)
+        else:
+            damage.append(f"{shown(place / MANIFEST)} was changed")
+    return Held(tuple(damage), tuple(anew))
 
 
 def is_sealed(record: Record) -> bool:
@@ -54,8 +73,16 @@ def judged(record: Record) -> Record:
     return replace(record, gates=tuple(map(asdict, verdicts)))
 
 
-def _is_its_own(record: Record, stage: str, place: Path) -> bool:
-    """Whether a stage's manifest is the one that the run's seal knows; without one, nobody can tell."""
-    known = vouching.sealed(record.folder, stage)
+def _knows(known: vouching.Sealed | None, manifest: Facts) -> bool:
+    """Whether the manifest is the one that the run's seal knows; without one, nobody can tell."""
     sealed = known.files.get(MANIFEST) if known else None
-    return sealed is None or sealed == seal.facts_of((place / MANIFEST).read_bytes())
+    return sealed is None or sealed == manifest
+
+
+def _vouches(place: Path, manifest: Facts) -> bool:
+    """Whether the seal in a stage's folder knows its manifest."""
+    try:
+        own = seal.read(place)
+    except (OSError, ValueError):
+        return False
+    return own is not None and own["files"].get(MANIFEST) == manifest
