@@ -31,17 +31,8 @@ def json_bytes(values: Any) -> bytes:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write aside, sync, rename, sync the folder."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
-        try:
-            with open(aside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        _put(path, content)
 
 
 def replace(path: Path, data: bytes) -> bool:
@@ -60,18 +51,7 @@ def replace(path: Path, data: bytes) -> bool:
                 return False
             for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
                 left.unlink(missing_ok=True)
-            aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            try:
-                with open(aside, "wb") as file:
-                    if path.exists():
-                        os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(aside, path)
-            finally:
-                aside.unlink(missing_ok=True)
-            sync_folder(path.parent)
+            _put(path, data, path.stat().st_mode & 0o777 if path.exists() else None)
     except OSError as error:  # such as a folder that is gone
         raise MachineError(f"{path}: cannot be written: {error.strerror or error}", hint) from error
     return True
@@ -153,3 +133,18 @@ def _os_error(error: Exception) -> int | None:
     """The system's number in the error of a library that is written in Rust, such as safetensors."""
     found = re.search(r"\(os error (\d+)\)", str(error))
     return int(found.group(1)) if found else None
+
+
+def _put(path: Path, content: bytes, mode: int | None = None) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
