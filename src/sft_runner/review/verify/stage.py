@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sft_runner import seal
@@ -128,7 +128,11 @@ def _looked_at(asked: Asked, content: bytes | None, part: Part, hasher: Hasher) 
     for name in sorted(set(others) - set(present) - set(listed)):
         if others[name].startswith(LINK):
             part.add(DAMAGE, shown(folder / name), "is not there", others[name], remedy=_remedy(asked))
-    strange = {name: kind for name, kind in present.items() if name not in {*listed, *unlisted, *same, SEAL}}
+    expected = {*listed, *unlisted, *same, SEAL}
+    expected |= {
+        place.as_posix() for name in expected for place in PurePosixPath(name).parents
+    }  # of a file that is gone
+    strange = {name: kind for name, kind in present.items() if name not in expected}
     _unknown(asked, strange, part, known, manifest is None)
     return manifest
 
