@@ -4,9 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from sft_runner.commands.words import add_output_dir, parser
-from sft_runner.disk import replace
-from sft_runner.errors import MachineError, UserError
+from sft_runner.commands.words import add_output_dir, parser, write
 from sft_runner.report import comparison, comparison_page, comparison_text
 from sft_runner.report.record import find
 
@@ -22,13 +20,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(words.output_dir).expanduser()
     found = comparison.compare(list({run.folder: run for run in (find(word, folder) for word in words.runs)}.values()))
     if words.html:
-        try:
-            page = Path(words.html).expanduser().absolute()
-            page.parent.mkdir(parents=True, exist_ok=True)
-            replace(page, comparison_page.page(found).encode("utf-8", "replace"))
-        except (OSError, MachineError) as error:
-            why = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
-            raise UserError(f"--html {words.html}: {why}", "name a file in a folder that can be written") from error
+        write("--html", words.html, comparison_page.page(found).encode("utf-8", "replace"))
     if words.json:
         print(json.dumps(comparison_text.as_json(found), indent=1, ensure_ascii=False))
     else:

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-from sft_runner.commands.words import parser
+from sft_runner.commands.words import parser, write
 from sft_runner.config.json_schema import RECIPE, is_ours, schema
-from sft_runner.disk import replace
-from sft_runner.errors import MachineError, UserError
+from sft_runner.errors import UserError
 from sft_runner.seal import content_of
 
 
@@ -20,14 +19,8 @@ def main(arguments: list[str]) -> int:
     if not words.write:
         print(text, end="")
         return 0
-    path = Path(words.write).expanduser().absolute()
-    _may_be_written(path, words.write)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, text.encode())
-    except (OSError, MachineError) as error:
-        why = error.message if isinstance(error, MachineError) else f"{words.write}: {error.strerror}"
-        raise UserError(f"--write {why}", "name a file in a folder that can be written") from error
+    _may_be_written(Path(words.write).expanduser().absolute(), words.write)
+    write("--write", words.write, text.encode())
     print(words.write)
     return 0
 

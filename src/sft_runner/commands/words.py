@@ -1,8 +1,12 @@
-"""What the commands beside the pipeline have in common: how they read their words."""
+"""What the commands beside the pipeline have in common: how they read their words, and write the files of options."""
 
 import argparse
 import inspect
 from collections.abc import Callable
+from pathlib import Path
+
+from sft_runner.disk import replace
+from sft_runner.errors import MachineError, UserError
 
 
 def parser(name: str, main: Callable[[list[str]], int], examples: str = "") -> argparse.ArgumentParser:
@@ -18,3 +22,14 @@ def parser(name: str, main: Callable[[list[str]], int], examples: str = "") -> a
 def add_output_dir(options: argparse.ArgumentParser) -> None:
     """`--output-dir`, where a command looks for runs."""
     options.add_argument("--output-dir", default="outputs", help="where the runs are")
+
+
+def write(option: str, word: str, data: bytes) -> None:
+    """Write the file that an option such as `--html` names. Raises `UserError`."""
+    path = Path(word).expanduser().absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, data)
+    except (OSError, MachineError) as error:
+        why = getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
+        raise UserError(f"{option} {word}: {why}", "name a file in a folder that can be written") from error

@@ -19,6 +19,7 @@ from sft_runner.config.place import COMMAND_LINE, Place, Said, of_schema
 from sft_runner.config.run import Run
 from sft_runner.config.schema import Config, flatten
 from sft_runner.config.sources import choice, folders
+from sft_runner.config.words import key_of
 
 __all__ = ["Layers", "Place", "Said", "layers", "settled"]
 
@@ -125,5 +126,5 @@ def _for_hydra() -> str:
 
 def _of_hydra(word: str) -> bool:
     """Whether a word sets something of Hydra's own that is none of the configuration's."""
-    key = word.lstrip("+~").partition("=")[0]
+    key = key_of(word)
     return key.startswith(("hydra.", "hydra/")) and key != "hydra.searchpath"

@@ -18,6 +18,7 @@ from sft_runner.config.run import Decision, Run
 from sft_runner.config.schema import Config, Hardware, Lora, Model
 from sft_runner.config.schema_train import EarlyStopping
 from sft_runner.config.sources import architecture_of
+from sft_runner.config.words import key_of
 from sft_runner.errors import UserError, raise_all
 from sft_runner.evaluation import engines, names
 from sft_runner.method import method_of
@@ -95,7 +96,7 @@ def fill(
 ) -> tuple[Config, tuple[Decision, ...]]:
     """Settle every value that was left open; `earlier` is the adapter that is trained further."""
     found = _Decisions()
-    said = {text.lstrip("+~").partition("=")[0] for text in overrides}
+    said = {key_of(text) for text in overrides}
     hardware = config.hardware
     preset = f"hardware={hardware.name}"
     if hardware.chosen:

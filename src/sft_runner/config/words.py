@@ -10,3 +10,8 @@ from hydra.core.override_parser.types import Override
 def parsed(word: str) -> Override:
     """A word such as `lora.r=4`; not to be changed. Raises `HydraException` and `ValueError`."""
     return OverridesParser.create().parse_override(word)
+
+
+def key_of(word: str) -> str:
+    """The key or the group that a word is about, without Hydra's marks for what is added or taken out."""
+    return word.lstrip("+~").partition("=")[0]

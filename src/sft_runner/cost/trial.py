@@ -10,6 +10,7 @@ from sft_runner.config import conflicts, rules
 from sft_runner.config.choices import choices, lay_over, same_keys
 from sft_runner.config.run import Run
 from sft_runner.config.schema import Config, build
+from sft_runner.config.words import key_of
 from sft_runner.errors import SftError, raise_all
 from sft_runner.model import continuing
 from sft_runner.runs import adapter_of
@@ -21,7 +22,7 @@ GROUPS = ("model", "hardware", "method")
 def tried(run: Run, words: str) -> Config | None:
     """The settled configuration of `run` with `words` behind its command, such as `hardware=l4 lora.r=4`; None where
     it would be refused for another reason than memory."""
-    said = {text.lstrip("+~").partition("=")[0] for text in run.overrides}
+    said = {key_of(text) for text in run.overrides}
     asked = run.composed or run.config
     for word in words.split():
         key, _, value = word.partition("=")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft_runner.config.sources import recipes
+from sft_runner.config.words import key_of
 from sft_runner.masking import masked
 
 HARDWARE = "cpu"
@@ -40,14 +41,14 @@ class Case:
 
 def case(recipe: str, *words: str) -> Case:
     """The command in a recipe's header, with `words` behind it; raises `KeyError` for a recipe that is not there."""
-    own = [word for word in recipes()[recipe].words if _key(word) != "recipe"]
-    given = {_key(word): word for word in (f"hardware={HARDWARE}", *own, *words)}
+    own = [word for word in recipes()[recipe].words if key_of(word) != "recipe"]
+    given = {key_of(word): word for word in (f"hardware={HARDWARE}", *own, *words)}
     return Case(recipe, (said("recipe", recipe), *given.values()))
 
 
 def telling(words: Iterable[str], dropped: frozenset[str] = ELSEWHERE) -> list[str]:
     """The words of a command line that say something of what its recipe makes."""
-    return [word for word in words if _key(word) == SEARCHPATH or re.split(r"[./@]", _key(word))[0] not in dropped]
+    return [word for word in words if key_of(word) == SEARCHPATH or re.split(r"[./@]", key_of(word))[0] not in dropped]
 
 
 def relative(word: str) -> str:
@@ -63,10 +64,6 @@ def private(word: str) -> str:
 def said(group: str, name: str) -> str:
     """A choice as a word of the command line, such as `recipe=code`."""
     return f"{group}={_quoted(name)}"
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
 
 
 def _shorter(word: str, folder: Path, short: str) -> str:

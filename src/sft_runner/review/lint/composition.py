@@ -11,6 +11,7 @@ from sft_runner.config.layers import Layers, layers, settled
 from sft_runner.config.run import Run
 from sft_runner.config.schema import Config, flatten
 from sft_runner.config.sources import groups
+from sft_runner.config.words import key_of
 from sft_runner.cost import settling
 from sft_runner.data.sources import sources_of
 from sft_runner.errors import SftError, UserErrors
@@ -53,11 +54,11 @@ class Composition:
 
     def typed(self, key: str) -> bool:
         """Whether the command says this key, or chooses in this group."""
-        return any(word.lstrip("+~").partition("=")[0] == key for word in self.words)
+        return any(key_of(word) == key for word in self.words)
 
     def named(self, message: str) -> list[str]:
         """The words of the command, but for the recipe, whose key the message names: a mistyped key is one too."""
-        keys = [word.lstrip("+~").partition("=")[0] for word in self.words]
+        keys = [key_of(word) for word in self.words]
         return [key for key in keys if key != "recipe" and re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.])", message)]
 
     def origin(self, key: str) -> tuple[Path, int] | None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from sft_runner.config import sources
 from sft_runner.config.run import Run
+from sft_runner.config.words import key_of
 from sft_runner.errors import UserError
 from sft_runner.evaluation import gates
 from sft_runner.fingerprint import Hashes
@@ -105,7 +106,7 @@ def _remedy(lock: str, held: Entry, run: Run, drifted: Sequence[Drift]) -> str:
     """What brings back what was locked, and how to lock what is here instead."""
     keys = {one.keys[1] for one in drifted if one.keys[:1] == ("settings",) and len(one.keys) > 1}
     words = {relative(word): word for word in run.overrides}
-    said = {word: word.lstrip("+~").partition("=")[0] for short, word in words.items() if short not in held.words}
+    said = {word: key_of(word) for short, word in words.items() if short not in held.words}
     extra = [word for word, key in said.items() if any(key == one or key.startswith(f"{one}.") for one in keys)]
     lines = [f"leave out {shlex.join(extra)}"] if extra else []
     if missing := [word for word in held.words if word not in words]:

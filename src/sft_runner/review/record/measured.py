@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
+from sft_runner.config.words import key_of
 from sft_runner.errors import UserError
 from sft_runner.evaluation import gates
 from sft_runner.report import scores
@@ -78,11 +79,11 @@ def said(record: Record) -> tuple[str, ...]:
     goes_on = part(record.config, "train").get("continue_from") is not None
     dropped = ELSEWHERE - _EARLIER if goes_on else ELSEWHERE
     kept = telling(map(str, overrides if isinstance(overrides, list) else ()), dropped)
-    chosen = [word for word in kept if _key(word) == "hardware"]
+    chosen = [word for word in kept if key_of(word) == "hardware"]
     found = [f"hardware={preset}"] if not chosen or chosen[-1] == "hardware=auto" else chosen[-1:]
     if settings.get("chosen"):
-        found += _found(preset, settings, {_key(word) for word in kept})
-    return (*found, *(word for word in kept if _key(word) != "hardware"))
+        found += _found(preset, settings, {key_of(word) for word in kept})
+    return (*found, *(word for word in kept if key_of(word) != "hardware"))
 
 
 def machine(record: Record) -> str:
@@ -112,10 +113,6 @@ def part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _first(record: Record) -> str:
     """Why a run failed, in a line."""
     return record.error.splitlines()[0] if record.error else ""
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
 
 
 def _found(preset: str, settings: Mapping[str, Any], keys: set[str]) -> Iterator[str]:
