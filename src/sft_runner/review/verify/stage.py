@@ -13,7 +13,7 @@ from sft_runner.review.verify import reading, vouching
 from sft_runner.review.verify.finding import DAMAGE, NOTE, UNCHECKED, Part
 from sft_runner.review.verify.hashing import Hasher, measured
 from sft_runner.review.verify.holding import hold, hold_start, missing
-from sft_runner.seal import FILE, LINK, OTHER, SEAL, Facts
+from sft_runner.seal import FILE, FOLDER, LINK, OTHER, SEAL, Facts
 from sft_runner.store import EVENTS, LOG, MANIFEST, REQUEST, RESULT, Store
 
 RECORDS = (REQUEST, RESULT, EVENTS, LOG, SEAL)
@@ -129,10 +129,12 @@ def _looked_at(asked: Asked, content: bytes | None, part: Part, hasher: Hasher) 
         if others[name].startswith(LINK):
             part.add(DAMAGE, shown(folder / name), "is not there", others[name], remedy=_remedy(asked))
     expected = {*listed, *unlisted, *same, SEAL}
-    expected |= {
-        place.as_posix() for name in expected for place in PurePosixPath(name).parents
-    }  # of a file that is gone
-    strange = {name: kind for name, kind in present.items() if name not in expected}
+    emptied = {place.as_posix() for name in expected for place in PurePosixPath(name).parents}  # its files are gone
+    strange = {
+        name: kind
+        for name, kind in present.items()
+        if name not in expected and not (kind == FOLDER and name in emptied)
+    }
     _unknown(asked, strange, part, known, manifest is None)
     return manifest
 
