@@ -1,5 +1,6 @@
 """The command line: Hydra in, exit code out. A first word without `=` is a command; without one, the pipeline runs."""
 
+import errno
 import functools
 import os
 import secrets
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_runner import commands, screen, sweep
 from sft_runner.config import composing, sources
-from sft_runner.errors import GateFailed, SftError, UnknownName, UserError, raise_all
+from sft_runner.errors import GateFailed, MachineError, SftError, UnknownName, UserError, raise_all
 from sft_runner.launcher import Workers
 from sft_runner.outcome import Outcome
 from sft_runner.planning import Plan, plan
@@ -70,12 +71,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _main(sys.argv[1:])
+        sys.stdout.flush()  # while what goes wrong with it can still be told
     except SftError as error:
         screen.fail(error)
         code = error.exit_code
     except BrokenPipeError:  # who read our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it flushes at exit
+        _discard_output()
         code = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place = error.filename or "what is printed"
+        full = MachineError(f"{place} cannot be written: {error.strerror}", "free some; the same command goes on")
+        screen.fail(full)
+        _discard_output()
+        code = full.exit_code
     except KeyboardInterrupt:
         named = sys.argv[1:2] and sys.argv[1].isidentifier()  # a command of its own, which keeps nothing
         print("\nstopped" if named else "\nstopped; the same command goes on from here", file=sys.stderr)
@@ -83,6 +93,11 @@ def main() -> None:
     finally:
         workers.close()
     sys.exit(code)
+
+
+def _discard_output() -> None:
+    """Nothing can be printed any more; Python would fail again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(arguments: list[str]) -> int:

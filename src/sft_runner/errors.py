@@ -15,6 +15,7 @@ Messages speak the user's words: the key, the file and line or the row. The hint
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from enum import StrEnum
 
 
 class SftError(Exception):
@@ -32,7 +33,7 @@ class SftError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _revive, (type(self), self.message, self.hint)
+        return _revive, (type(self), self.message, self.hint), vars(self)
 
 
 class StageFailed(SftError):
@@ -47,18 +48,46 @@ class GateFailed(StageFailed):
     """The tuned model does not reach what it must to be served."""
 
 
+class Mistake(StrEnum):
+    """Sorts of mistakes in a recipe or in a file of `conf/`; the rules of `lint` about them have these names."""
+
+    NOT_YAML = "not-yaml"
+    UNKNOWN_KEY = "unknown-key"
+    UNKNOWN_CHOICE = "unknown-choice"
+    WRONG_VALUE = "wrong-value"
+    HARDWARE_IN_RECIPE = "hardware-in-recipe"
+    PACKAGE_HEADER = "package-header"
+    REPEATED_KEY = "repeated-key"
+
+
 class UserError(SftError):
-    """The recipe, the command line or the data cannot run as written."""
+    """The recipe, the command line or the data cannot run as written.
+
+    `kind` is the sort of a mistake in a file, and `about` the key or the group that it is about, empty for the file.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, hint: str = "", kind: Mistake = Mistake.WRONG_VALUE, about: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+        self.about = about
 
 
 class UnknownName(UserError):
     """A name that does not exist; the closest existing one is suggested."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str], where: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        where: str = "",
+        kind: Mistake = Mistake.WRONG_VALUE,
+        about: str = "",
+    ) -> None:
         known = sorted(set(known))
-        super().__init__(f"{where}{what} '{name}' does not exist", suggestion(name, known))
+        super().__init__(f"{where}{what} '{name}' does not exist", suggestion(name, known), kind, about)
 
 
 class DataError(UserError):
@@ -97,7 +126,8 @@ def raise_all(errors: Sequence[UserError]) -> None:
 
 
 def _revive(kind: type[SftError], message: str, hint: str) -> SftError:
-    """Rebuild an error in another process; subclasses with other signatures are not called again."""
+    """Rebuild an error in another process; subclasses with other signatures are not called again, and get back what
+    they hold."""
     error = kind.__new__(kind)
     SftError.__init__(error, message, hint)
     return error

@@ -234,7 +234,7 @@ def _failure(step: Step, result: Mapping[str, Any], partial: Path) -> SftError:
     if "message" not in result:
         told = launcher.ended(int(result.get("code", 1)))
         return StageFailed(f"{step.stage}: the process ended ({told})", f"log: {log}\n  {way}")
-    kinds = {1: StageFailed, 2: errors.UserError, 3: MachineError}
+    kinds: dict[int, type[SftError]] = {1: StageFailed, 2: errors.UserError, 3: MachineError}
     kind, message = kinds[int(result["exit_code"])], str(result["message"]).removeprefix(f"{step.stage}: ")
     again = "" if kind is errors.UserError else way  # what the user wrote must change first
     hint = "\n  ".join(part for part in (result["hint"], f"log: {log}", again) if part)

@@ -15,7 +15,7 @@ import yaml
 from omegaconf._utils import get_yaml_loader
 
 from sft_runner.config import nodes
-from sft_runner.errors import UserError
+from sft_runner.errors import Mistake, UserError
 
 FILES = 2000
 """Files whose parse is remembered, by their bytes."""
@@ -138,7 +138,7 @@ def _parsed(path: Path, written: bytes, folder: str) -> ConfigFile:
         finally:
             loader.dispose()
     except nodes.Refused as error:
-        return _broken(path, f", line {error.line}: {error}", error.hint)
+        return _broken(path, f", line {error.line}: {error}", error.hint, Mistake.WRONG_VALUE)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         hint = "check the indentation, the colons and the quotes there"
@@ -158,12 +158,12 @@ def _parsed(path: Path, written: bytes, folder: str) -> ConfigFile:
         values = nodes.with_texts(root, values)
     elif written.startswith(codecs.BOM_UTF8) and b"@package" in written:
         hint = "save it as UTF-8 without a byte order mark, behind which Hydra does not see the '# @package'"
-        return _broken(path, ", line 1: it begins with a byte order mark", hint)
+        return _broken(path, ", line 1: it begins with a byte order mark", hint, Mistake.PACKAGE_HEADER)
     return ConfigFile(path, values, None, text, root, again)
 
 
-def _broken(path: Path, what: str, hint: str) -> ConfigFile:
-    return ConfigFile(path, None, UserError(f"{shown(path)}{what}", hint))
+def _broken(path: Path, what: str, hint: str, kind: Mistake = Mistake.NOT_YAML) -> ConfigFile:
+    return ConfigFile(path, None, UserError(f"{shown(path)}{what}", hint, kind))
 
 
 def _first_block(text: str) -> list[str]:

@@ -22,7 +22,7 @@ from sft_runner.config.sources import (
     shown,
 )
 from sft_runner.config.values import defaults, takes
-from sft_runner.errors import UnknownName, UserError
+from sft_runner.errors import Mistake, UnknownName, UserError
 
 
 def in_recipe(recipe: ConfigFile) -> list[UserError]:
@@ -39,7 +39,8 @@ def in_choice_file(group: str, file: ConfigFile) -> list[UserError]:
     package = "" if group in ("", LOCAL) else file.package(group)
     if package and package.split(".")[0] not in {item.name for item in fields(Config)}:
         hint = f"write '# @package _global_' into its first line: a {group} sets keys of the whole configuration"
-        return [UserError(f"{shown(file.path)}, line 1: there is no part '{package}' that its keys belong to", hint)]
+        text = f"{shown(file.path)}, line 1: there is no part '{package}' that its keys belong to"
+        return [UserError(text, hint, Mistake.PACKAGE_HEADER)]
     return [*_repeated(file), *_in_defaults(group, file), *_in_settings(group, package, file)]
 
 
@@ -83,7 +84,7 @@ def _in_settings(group: str, package: str, file: ConfigFile) -> tuple[UserError,
             key, where = ".".join(path), _where(file, path)
             hint = "give it on the command line, or choose another hardware preset"
             text = f"{where}: {key} does not belong into a recipe: it says how to fit a machine"
-            errors.append(UserError(text, hint))
+            errors.append(UserError(text, hint, Mistake.HARDWARE_IN_RECIPE, key))
         elif group or path[0] != "hydra":
             errors += _in_setting(file, path, value, len(above))
     return (*errors, *_altered(file, above))
@@ -98,9 +99,8 @@ def _altered(file: ConfigFile, package: tuple[str, ...]) -> Iterator[UserError]:
             read = read[int(name) if isinstance(read, list) else name]
         if not isinstance(read, str) and str(read) != text:
             key = ".".join((*package, *path))
-            yield UserError(
-                f"{_where(file, path)}: {key}={text}: it is read as the number {read}", "write it in quotes"
-            )
+            said = f"{_where(file, path)}: {key}={text}: it is read as the number {read}"
+            yield UserError(said, "write it in quotes", about=key)
 
 
 def _in_setting(file: ConfigFile, path: tuple[str, ...], value: Any, above: int) -> Iterator[UserError]:
@@ -108,7 +108,7 @@ def _in_setting(file: ConfigFile, path: tuple[str, ...], value: Any, above: int)
     key = ".".join(path)
     if any("." in name for name in path):
         hint = f"a part has its keys below it: {': {'.join(key.split('.'))}: ...{'}' * key.count('.')}"
-        yield UserError(f"{_where(file, path[above:])}: key '{key}' is written with a dot", hint)
+        yield UserError(f"{_where(file, path[above:])}: key '{key}' is written with a dot", hint, about=key)
     elif not takes(key, value):
         yield from in_value(key, value, f"{_where(file, path[above:])}: ")
 
@@ -123,7 +123,8 @@ def _repeated(file: ConfigFile) -> Iterator[UserError]:
     for path, line in file.repeated:
         where = f"{shown(file.path)}, line {line}: "
         first = f"it stands in line {file.line(path, first=True)} too"
-        yield UserError(f"{where}key '{'.'.join(path)}' is repeated: {first}", "keep one of them")
+        key = ".".join(path)
+        yield UserError(f"{where}key '{key}' is repeated: {first}", "keep one of them", Mistake.REPEATED_KEY, key)
 
 
 def _in_defaults(group: str, file: ConfigFile) -> Iterator[UserError]:
@@ -136,7 +137,7 @@ def _in_defaults(group: str, file: ConfigFile) -> Iterator[UserError]:
         where = f"{_where(file, ('defaults', str(number)))}: "
         plain = isinstance(entry, str) and re.fullmatch(r"[^/@$\s]+", entry) and not entry.endswith(".yaml")
         if group and plain and entry != "_self_" and not is_choice(group, entry):
-            yield UnknownName(group, entry, options(group), where)
+            yield UnknownName(group, entry, options(group), where, Mistake.UNKNOWN_CHOICE, group)
         for key, named in entry.items() if isinstance(entry, dict) else ():
             other = group_of(str(key))
             if group and other == "recipe" and "override" not in str(key).split():
@@ -145,7 +146,7 @@ def _in_defaults(group: str, file: ConfigFile) -> Iterator[UserError]:
             elif is_group(other):
                 yield from in_choice(other, named, where)
             elif other != LOCAL and other.split("/")[0] != "hydra":
-                yield UnknownName("group", other, groups(), where)
+                yield UnknownName("group", other, groups(), where, Mistake.UNKNOWN_CHOICE, other)
 
 
 def _settings(values: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

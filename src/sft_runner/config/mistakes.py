@@ -21,7 +21,7 @@ from sft_runner.config.sources import choice, groups, is_choice, is_group, optio
 from sft_runner.config.synonyms import meant
 from sft_runner.config.values import free, takes
 from sft_runner.config.words import parsed
-from sft_runner.errors import UnknownName, UserError, suggestion
+from sft_runner.errors import Mistake, UnknownName, UserError, suggestion
 
 
 def in_overrides(overrides: Iterable[str], sweep: bool = False) -> list[UserError]:
@@ -60,21 +60,22 @@ def in_choice(group: str, value: Any, where: str) -> Iterator[UserError]:
     if group == "tracking" and isinstance(value, list) and "none" in value and len(value) > 1:
         others = ",".join(str(name) for name in value if name != "none")
         hint = f"use tracking=none, or tracking=[{others}]"
-        yield UserError(f"{where}tracking=[{','.join(map(str, value))}]: none goes with no other tracker", hint)
+        text = f"{where}tracking=[{','.join(map(str, value))}]: none goes with no other tracker"
+        yield UserError(text, hint, Mistake.UNKNOWN_CHOICE, group)
     for name in value if isinstance(value, list) else [value]:
         if name is None or "${" in str(name) or is_choice(group, str(name)):
             continue
         text = str(name)
         if group == "model" and "/" in text:
-            yield UserError(
-                f"{where}model '{text}' does not exist", f"a hub id or a folder is given with model.name={text}"
-            )
+            hint = f"a hub id or a folder is given with model.name={text}"
         elif group == "data" and ("/" in text or "." in text):
-            yield UserError(f"{where}data '{text}' does not exist", f"a file is given with data.path={text}")
+            hint = f"a file is given with data.path={text}"
         elif named := _named_by(group, text):
-            yield UserError(f"{where}{group} '{text}' does not exist", f"'{named}' is made for it too")
+            hint = f"'{named}' is made for it too"
         else:
-            yield UnknownName(group, text, options(group), where)
+            yield UnknownName(group, text, options(group), where, Mistake.UNKNOWN_CHOICE, group)
+            continue
+        yield UserError(f"{where}{group} '{text}' does not exist", hint, Mistake.UNKNOWN_CHOICE, group)
 
 
 def in_value(key: str, value: Any, where: str) -> Iterator[UserError]:
@@ -87,23 +88,23 @@ def in_value(key: str, value: Any, where: str) -> Iterator[UserError]:
         return
     if _open(key) or (isinstance(value, str) and "${" in value):
         return
-    settings = _settings()
+    settings, said = _settings(), f"{where}{key}={_typed(value)}: "
     if key not in settings and (inside := [name for name in settings if name.startswith(f"{key}.")]):
         if not isinstance(value, dict):
             hint = f"did you mean {inside[0]}={_typed(value)}?" if len(inside) == 1 else f"known: {', '.join(inside)}"
-            yield UserError(f"{where}{key}={_typed(value)}: {key} is a group of settings, it takes no value", hint)
+            yield UserError(f"{said}{key} is a group of settings, it takes no value", hint, about=key)
         return
     if isinstance(value, list) and isinstance(settings[key][0], list):
-        yield UserError(f"{where}{key}={_typed(value)}: a list or a mapping is no entry of it", _expected(key))
+        yield UserError(f"{said}a list or a mapping is no entry of it", _expected(key), about=key)
         return
     try:
         OmegaConf.update(_blank(), key, value, merge=True)
     except OmegaConfBaseException as error:
         usual, hint = settings[key][0], _expected(key)
-        said = "it is no mapping" if isinstance(usual, dict) else first_line(error)
+        why = "it is no mapping" if isinstance(usual, dict) else first_line(error)
         if isinstance(usual, list):
-            said, hint = "it is no list", f"use {key}=[{value}]" if isinstance(value, str) and value else hint
-        yield UserError(f"{where}{key}={_typed(value)}: {said}", hint)
+            why, hint = "it is no list", f"use {key}=[{value}]" if isinstance(value, str) and value else hint
+        yield UserError(f"{said}{why}", hint, about=key)
 
 
 def first_line(error: Exception) -> str:
@@ -135,26 +136,27 @@ def _in_override(override: Override) -> Iterator[UserError]:
 
 def _in_key(key: str, where: str) -> Iterator[UserError]:
     """A key that the schema does not have."""
-    if _open(key):
-        return
     settings = _settings()
-    if key in settings or any(name.startswith(f"{key}.") for name in settings):
+    if _open(key) or key in settings or any(name.startswith(f"{key}.") for name in settings):
         return
+    yield UserError(f"{where}key '{key}' does not exist", _meant(key), Mistake.UNKNOWN_KEY, key)
+
+
+def _meant(key: str) -> str:
+    """The hint for a key that does not exist: the one that is most likely meant."""
+    settings = _settings()
     part, _, last = key.rpartition(".")
     siblings = [name.removeprefix(f"{part}.") for name in settings if name.startswith(f"{part}.")] if part else []
     everywhere = [name for name in settings if name.rpartition(".")[2] == last]
     everywhere.sort(key=lambda name: name.startswith("hardware."))  # a cap of the preset is seldom what is meant
     if mended := _mended(key):
-        yield UserError(f"{where}key '{key}' does not exist", f"did you mean '{mended}'?")
-    elif everywhere or meant(last):
-        other = everywhere[0] if everywhere else meant(last)
-        yield UserError(f"{where}key '{key}' does not exist", f"did you mean '{other}'?")
-    elif siblings:
-        hint = suggestion(last, siblings)
-        yield UserError(f"{where}key '{key}' does not exist", hint.replace("mean '", f"mean '{part}."))
-    else:
-        tops = sorted({name.split(".")[0] for name in settings} | set(groups()))
-        yield UserError(f"{where}key '{key}' does not exist", suggestion(key if not part else key.split(".")[0], tops))
+        return f"did you mean '{mended}'?"
+    if everywhere or meant(last):
+        return f"did you mean '{everywhere[0] if everywhere else meant(last)}'?"
+    if siblings:
+        return suggestion(last, siblings).replace("mean '", f"mean '{part}.")
+    tops = sorted({name.split(".")[0] for name in settings} | set(groups()))
+    return suggestion(key if not part else key.split(".")[0], tops)
 
 
 def _mended(key: str) -> str:
