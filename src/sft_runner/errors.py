@@ -58,6 +58,7 @@ class Mistake(StrEnum):
     HARDWARE_IN_RECIPE = "hardware-in-recipe"
     PACKAGE_HEADER = "package-header"
     REPEATED_KEY = "repeated-key"
+    MISSING_PATH = "missing-path"
 
 
 class UserError(SftError):
@@ -98,7 +99,9 @@ class UserErrors(UserError):
     """All mistakes of one command, so that they can be mended in one go."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
-        super().__init__("\nerror: ".join(error.show() for error in errors))
+        kinds = {error.kind for error in errors}
+        kind = kinds.pop() if len(kinds) == 1 else Mistake.WRONG_VALUE
+        super().__init__("\nerror: ".join(error.show() for error in errors), kind=kind)
         self.errors = tuple(errors)
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from adapters import adapter
 from locks import COMMIT, HUB_MODEL, OTHER, write_project, write_snapshot
+from sft_runner import load, plan
 from sft_runner.commands.lock import main
 from sft_runner.config import sources
 from sft_runner.config.schema import Config, Quantization
-from sft_runner.errors import MachineError, SftError, UserError
+from sft_runner.errors import DataError, MachineError, SftError, UserError
 from sft_runner.model import files
 from sft_runner.review.lock import file, libraries
 
@@ -343,6 +346,30 @@ def test_what_is_not_on_this_machine_is_a_note(
     assert lock("--check", "--strict") == 2
 
 
+@pytest.mark.parametrize("part", ["data.path", "model.name", "train.continue_from"])
+def test_what_is_not_checked_in_is_a_note(
+    part: str, project: Path, lock: Lock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Data, a model's folder and an earlier run lie on the machine of whoever locks, and not in the repository."""
+    place, words = project / "rows.jsonl", list[str]()
+    if part == "model.name":
+        place, words = shutil.copytree(files.EMBEDDED / "tiny", project / "base"), ["model.name=./base"]
+    elif part == "train.continue_from":
+        place = adapter(project / "earlier")
+        words = [f"{part}=earlier"]
+    lock("mine", *words)
+    assert lock("--check", "--strict") == 0
+    place.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert lock("--check") == 0
+    said = capsys.readouterr().out
+    assert "note: recipes/mine.lock, line " in said
+    assert place.name in said
+    assert lock("--check", "--strict") == 2
+    with pytest.raises(UserError, match=f"{part}: there is no"):
+        plan(load("recipe=mine", "hardware=cpu", "locked=true", *words))
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
@@ -467,6 +494,29 @@ def test_several_sources_and_sets(project: Path, lock: Lock, capsys: pytest.Capt
     assert ": data: a (20 rows, other bytes)" in said
     assert ": sets: s (3 rows, other bytes)" in said
     assert "data: b" not in said
+
+
+def test_the_same_bytes_in_two_sources_have_rows_of_their_own(project: Path, lock: Lock) -> None:
+    recipe, sources_of_it = (
+        project / "recipes/mine.yaml",
+        "  sources:\n    one: {path: rows.jsonl, limit: 15}\n    two: ",
+    )
+    edit(recipe, "  path: rows.jsonl\n", f"{sources_of_it}{{path: rows.jsonl, limit: 6}}\n")
+    edit(
+        recipe, "evaluate:\n", "evaluate:\n  sets: {a: {path: rows.jsonl, limit: 4}, b: {path: rows.jsonl, limit: 3}}\n"
+    )
+    lock("mine")
+    assert [rows["rows"] for rows in held(project)["cpu"]["data"]["sources"].values()] == [15, 6]  # type: ignore[index]
+    assert lock("--check") == lock("--check", "--strict") == 0
+    assert plan(load("recipe=mine", "hardware=cpu", "locked=true"))
+
+
+def test_data_without_a_row_to_learn_from_is_not_locked(project: Path, lock: Lock) -> None:
+    (project / "rows.jsonl").unlink()
+    (project / "rows.jsonl").mkdir()
+    (project / "rows.jsonl/short.md").write_text("# A\n\nshort\n")
+    assert "has nothing to learn from: 1 files" in refused(lambda: lock("mine", "data=docs"), DataError)
+    assert not (project / "recipes/mine.lock").exists()
 
 
 def test_a_recipe_with_a_name_in_unicode(project: Path, lock: Lock) -> None:

@@ -113,6 +113,28 @@ def test_stage_folders_that_are_gone(tmp_path: Path) -> None:
     assert [one.row.cells[column] for column in ("memory", "versions")] == [cells.NONE] * 2
 
 
+def test_a_stage_folder_that_is_gone(tmp_path: Path) -> None:
+    """The scores are in `run.json` too, whatever is left of the others."""
+    metrics = {"tuned.loss": 0.5, "base.loss": 2.0, "gain.loss": 1.5, "tuned.exact_match": 0.25, "tuned.rows": 8.0}
+    path = run(tmp_path)
+    (path / STATE).write_text(json.dumps(read_json(path / STATE) | {"metrics": metrics}))
+    sealed(path)
+    shutil.rmtree(tmp_path / "out" / "stages" / "evaluate")
+    assert taken(path).row.cells["score"] == "exact match 25.0 %"
+
+
+@pytest.mark.parametrize("left", ["nothing", "a folder", "a link"])
+def test_a_manifest_that_is_gone(left: str, tmp_path: Path) -> None:
+    path = run(tmp_path)
+    (manifest,) = (tmp_path / "out" / "stages" / "train").glob("*/manifest.json")
+    manifest.unlink()
+    if left == "a folder":
+        manifest.mkdir()
+    elif left == "a link":
+        manifest.symlink_to("nowhere")
+    assert "manifest.json is not there, or no file" in refused(path).message
+
+
 def test_nothing_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     plain = (
@@ -397,6 +419,7 @@ HEADER = "# result:   exact match 0 % -> 41.0 % on 4 held-out rows, 9.7 s of tra
             "{}\n#   - a note\n#   see x\n# goal: x\n",
         ),
         ("# result:\n#   a note\n", "{}\n#   a note\n"),
+        ("# goal: g\n# result:\n#   not measured yet\n# command: c\n", "# goal: g\n{}\n# command: c\n"),
         ("# goal: x\n\n# --- a\n# result: of b\na: 1\n", "# goal: x\n{}\n\n# --- a\n# result: of b\na: 1\n"),
         ("# Copyright: me\n\n# goal: x\n", "# Copyright: me\n\n# goal: x\n{}\n"),
         ("\ufeff# result:\n# goal: x\n", "\ufeff{}\n# goal: x\n"),

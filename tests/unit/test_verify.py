@@ -21,6 +21,7 @@ from sft_runner.review.verify import Verified, verify
 from sft_runner.review.verify.finding import CHANGED, DAMAGE, UNCHECKED, Part
 from sft_runner.review.verify.hashing import Hasher
 from sft_runner.review.verify.outward import _cached
+from sft_runner.seal import LOCK
 
 ROWS = '{"instruction": "Schreibe ein Datum", "output": "2026-11-21"}\n' * 4
 WORDS = ["data=auto", "data.path='tägliche daten.jsonl'", "data.held_out=1", "export=[adapter]"]
@@ -124,6 +125,26 @@ def test_a_link_to_an_equal_file_is_found(project: Path) -> None:
     adapter.rename(project / "equal")
     adapter.symlink_to(project / "equal")
     assert str(adapter.relative_to(project)) in damaged(verify(of(project)))
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "seal.json"])
+@pytest.mark.parametrize("kind", ["a folder", "a link"])
+def test_a_record_of_the_run_that_is_no_file_is_told_once(name: str, kind: str, project: Path) -> None:
+    """No remedy may say to remove what another says to copy back."""
+    path = of(project) / name
+    path.rename(project / "kept")
+    if kind == "a link":
+        path.symlink_to(project / "kept")
+    else:
+        path.mkdir()
+    found = [finding for finding in verify(of(project)).of(DAMAGE) if finding.place == str(path.relative_to(project))]
+    assert len(found) == 1
+    assert "copy it back" in found[0].remedy
+
+
+def test_the_file_by_which_a_run_is_held_stays_empty(project: Path) -> None:
+    (of(project) / LOCK).write_text("x")
+    assert damaged(verify(of(project))) == {str((of(project) / LOCK).relative_to(project))}
 
 
 @pytest.mark.parametrize("everywhere", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from sft_runner.config.schema import Model
-from sft_runner.errors import MachineError, UserError
+from sft_runner.errors import MachineError, Mistake, UserError
 from sft_runner.model import remote_code
 from sft_runner.model.weights import shards
 
@@ -61,10 +61,8 @@ def locate(model: Model) -> ModelFiles:
     if path.is_dir():
         return ModelFiles(_checked(path.resolve(), model, False), None, True)
     if model.name.startswith((".", "/", "~")) or model.name.count("/") != 1:
-        raise UserError(
-            f"model.name: there is no folder '{model.name}'",
-            "give a folder, or a hub id such as Qwen/Qwen2.5-1.5B-Instruct",
-        )
+        hint = "give a folder, or a hub id such as Qwen/Qwen2.5-1.5B-Instruct"
+        raise UserError(f"model.name: there is no folder '{model.name}'", hint, Mistake.MISSING_PATH, "model.name")
     cached = hub_cache() / f"models--{model.name.replace('/', '--')}"
     pinned = model.revision if remote_code.is_commit(model.revision) else None
     commit = pinned or _reference(cached, model.revision or "main")

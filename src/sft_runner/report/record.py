@@ -62,17 +62,8 @@ class Record:
     @property
     def scores(self) -> Mapping[str, Any]:
         """Base, tuned and gain with intervals; of a run whose stage folders are gone what `run.json` kept of them."""
-        for stage in ("evaluate", "baseline"):
-            if found := self.metrics(stage):
-                return found
-        kept: dict[str, Any] = {}
-        for key, value in (self.known.get("metrics") or {}).items():
-            side, *path = str(key).split(".")  # tuned.loss, intervals.loss.gain.low
-            if side in ("base", "tuned", "gain") and len(path) == 1:
-                kept.setdefault(side, {})[path[0]] = value
-            elif side == "intervals" and len(path) == 3:
-                kept.setdefault(side, {}).setdefault(path[0], {}).setdefault(path[1], {})[path[2]] = value
-        return kept
+        kept = self._kept()
+        return self.metrics("evaluate") or (kept if "tuned" in kept else self.metrics("baseline") or kept)
 
     @property
     def headline(self) -> str:
@@ -96,6 +87,17 @@ class Record:
         fingerprint = str((self.known.get("stages") or {}).get(stage, "unknown"))
         store = Store(self.output_dir)
         return store.folder(stage, fingerprint) if stage in self.manifests else store.partial(stage, fingerprint)
+
+    def _kept(self) -> Mapping[str, Any]:
+        """The scores in `run.json`, nested as the stages have them."""
+        kept: dict[str, Any] = {}
+        for key, value in (self.known.get("metrics") or {}).items():
+            side, *path = str(key).split(".")  # tuned.loss, intervals.loss.gain.low
+            if side in ("base", "tuned", "gain") and len(path) == 1:
+                kept.setdefault(side, {})[path[0]] = value
+            elif side == "intervals" and len(path) == 3:
+                kept.setdefault(side, {}).setdefault(path[0], {}).setdefault(path[1], {})[path[2]] = value
+        return kept
 
 
 def read(folder: Path) -> Record:

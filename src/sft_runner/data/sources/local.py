@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sft_runner.data.sources import git
 from sft_runner.data.sources.naming import shown
-from sft_runner.errors import DataError, suggestion
+from sft_runner.errors import DataError, Mistake, suggestion
 from sft_runner.masking import masked
 
 _PACKAGE = Path(__file__).parents[2]
@@ -36,7 +36,8 @@ class LocalAddress:
         path = _absolute(self.path)
         if not path.exists():
             hint = f"from elsewhere it is hf://OWNER/NAME or {git.FORM}" if "://" in self.path else _sibling(path)
-            raise DataError(f"data.path: there is no file or folder {masked(shown(self.path))}", hint)
+            text = f"data.path: there is no file or folder {masked(shown(self.path))}"
+            raise DataError(text, hint, Mistake.MISSING_PATH, "data.path")
         return path
 
     def fetch(self) -> None:

@@ -61,9 +61,10 @@ def told_of(source: Source) -> Iterator[None]:
     try:
         yield
     except (DataError, MachineError) as error:
-        if source.key == "data.path" or not error.message.startswith("data.path: "):
-            raise
-        raise type(error)(source.key + error.message.removeprefix("data.path"), error.hint) from None
+        if error.message.startswith("data.path: "):
+            error.message = source.key + error.message.removeprefix("data.path")
+            error.args = (error.message,)
+        raise
 
 
 KINDS = {

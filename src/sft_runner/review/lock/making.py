@@ -19,7 +19,7 @@ from sft_runner.data.sources import Source, sources_of, told_of
 from sft_runner.data.sources.address import address_of
 from sft_runner.data.sources.content import content_of
 from sft_runner.data.template.choice import OWN
-from sft_runner.errors import DataError
+from sft_runner.errors import DataError, Mistake
 from sft_runner.evaluation import engines
 from sft_runner.fingerprint import UNRESOLVED, Hashes, chain
 from sft_runner.model.files import locate
@@ -54,8 +54,8 @@ def found(
 ) -> Found:
     """What a run is made of.
 
-    Held against the entry `before`, the stages are its own too, and rows are counted only where the bytes are others,
-    unless all are to be `counted`.
+    Held against the entry `before`, the stages are its own too, data that is not there is unknown, and rows are counted
+    only where the bytes are others, unless all are to be `counted`.
     Raises `UserError` for a model or data that cannot be used.
     """
     run = engines.settled(run)
@@ -152,18 +152,24 @@ def _held(
     held: Held | None = getattr(before, kind, None)
     rows: dict[str, Rows] = {}
     for source in sources_of(data):
-        with told_of(source):
-            content = content_of(address_of(source.path), source.format)
+        try:
+            with told_of(source):
+                content = content_of(address_of(source.path), source.format)
+        except DataError as error:
+            if before is None or error.kind != Mistake.MISSING_PATH:
+                raise
+            content = None  # data need not be checked in with the lock
         if content is None:
             unknown[kind] = f"{source.path} is not on this machine"
             return None
         digest = content.digest(hashes.of)
-        believed = held.sources.values() if held and not counted else ()
-        same = next((one for one in believed if one.sha256 == digest), None)
+        known = held.sources.get(source.name) if held and not counted else None
         told = {one.sha256 for one in held.sources.values()} if held else set()
         if told and digest not in told and told & {content.digest(partial(_ending, end)) for end in (b"\n", b"\r\n")}:
             ends.add((kind, source.name))
-        rows[source.name] = same or Rows(digest, _rows(source, data, strict=before is None))
+        if known is None or known.sha256 != digest:
+            known = Rows(digest, _rows(source, data, strict=before is None))
+        rows[source.name] = known
     return Held(files.content_hash(replace(data, template=OWN), hashes.of), rows)
 
 
@@ -177,13 +183,18 @@ def _ending(end: bytes, path: Path) -> str:
 
 
 def _rows(source: Source, data: Data, strict: bool) -> int | None:
-    """How many rows are read of a source, counted. Raises `DataError` for one that cannot be read, if that matters."""
+    """How many rows are read of a source, counted. Raises `DataError` for one that cannot be read, or has none, if that
+    matters."""
+    met: Counter[str] = Counter()
     try:
-        return sum(1 for _ in files.read(source, data, Counter()))
+        rows = sum(1 for _ in files.read(source, data, met))
     except DataError:
         if strict:
             raise
         return None
+    if strict and not rows:
+        raise files.no_rows(source, met)
+    return rows
 
 
 def _hash(data: Data | None, missing: bool, hashes: Hashes) -> str:

@@ -14,7 +14,7 @@ from sft_runner.planning import wanted
 from sft_runner.report.record import Record
 from sft_runner.review.record.made import STAGE
 from sft_runner.review.verify import folder as run_folder
-from sft_runner.review.verify import vouching
+from sft_runner.review.verify import reading, vouching
 from sft_runner.review.verify.finding import DAMAGE
 from sft_runner.review.verify.hashing import Hasher
 from sft_runner.runs import CONFIG, PLAN, STATE
@@ -45,9 +45,13 @@ def held(record: Record) -> Held:
             damage.append(f"{finding.place} {finding.what}")
     for stage in wanted(STAGE):
         place = Store(record.output_dir).folder(stage, said.stages.get(stage, "none"))
-        if not (place / MANIFEST).is_file():
+        if not place.is_dir():
+            continue  # cleaned up: what a row says of it is in run.json
+        content = reading.content(place / MANIFEST)
+        if content is None:
+            damage.append(f"{shown(place / MANIFEST)} is not there, or no file")
             continue
-        manifest = seal.facts_of((place / MANIFEST).read_bytes())
+        manifest = seal.facts_of(content)
         if _knows(vouching.sealed(record.folder, stage), manifest):
             continue
         if _vouches(place, manifest):

@@ -12,7 +12,7 @@ from sft_runner.config.sources import shown
 from sft_runner.review.verify import reading
 from sft_runner.review.verify.finding import DAMAGE, NOTE, UNCHECKED, Part
 from sft_runner.review.verify.hashing import Hasher, measured
-from sft_runner.review.verify.holding import hold, missing
+from sft_runner.review.verify.holding import hold, unlike
 from sft_runner.runs import PLAN, STATE
 from sft_runner.seal import FILE, LINK, LOCK, SEAL, Facts
 from sft_runner.store import Store
@@ -66,7 +66,7 @@ def _held(folder: Path, name: str, known: Mapping[str, Any] | None) -> bytes | N
 def _once(folder: Path, output_dir: Path, found: Said, hasher: Hasher, label: str) -> Part:
     part = Part("run")
     with measured(part, hasher):
-        present = {name: kind for name, kind in seal.entries(folder).items() if name not in (SEAL, LOCK)}
+        present = {name: kind for name, kind in seal.entries(folder).items() if not _is_own(folder, name, kind)}
         values, why = None, "the run has no seal"
         try:
             values = seal.read(folder)
@@ -80,12 +80,17 @@ def _once(folder: Path, output_dir: Path, found: Said, hasher: Hasher, label: st
         names = [name for name, kind in present.items() if kind == FILE and not _is_aside(name, known, values is None)]
         facts = hasher.all(folder / name for name in names)
         if values:
-            _files(folder, values, facts, part, f"{label}{_where(output_dir)}")
+            _files(folder, values, facts, present, part, f"{label}{_where(output_dir)}")
             _strange(folder, values, present, part)
         else:
             _without_seal(folder, names, found, part, why)
         _links(folder, output_dir, found, values, part)
     return part
+
+
+def _is_own(folder: Path, name: str, kind: str) -> bool:
+    """Whether this is the seal itself, or the empty file by which a process holds the run."""
+    return kind == FILE and (name == SEAL or name == LOCK and (folder / LOCK).stat().st_size == 0)
 
 
 def _is_aside(name: str, known: Collection[str], any_name: bool) -> bool:
@@ -101,13 +106,18 @@ def _where(output_dir: Path) -> str:
 
 
 def _files(
-    folder: Path, values: Mapping[str, Any], facts: Mapping[Path, Facts | OSError], part: Part, label: str
+    folder: Path,
+    values: Mapping[str, Any],
+    facts: Mapping[Path, Facts | OSError],
+    present: Mapping[str, str],
+    part: Part,
+    label: str,
 ) -> None:
     """The files that the seal knows, and those that it does not."""
     coming = values.get("next", {})  # a renewal was killed: the file is as it was, or as it was to be
     for name, wanted in values["files"].items():
         path = folder / name
-        actual = facts.get(path) or missing(path)
+        actual = facts.get(path) or unlike(path, present.get(name))
         if actual != coming.get(name):
             hold(part, path, wanted, actual, _remedy(name, label))
     known = {*values["files"], *(name for name in coming if facts.get(folder / name) == coming[name])}
@@ -119,10 +129,12 @@ def _strange(folder: Path, values: Mapping[str, Any], present: Mapping[str, str]
     """What is no file, and was not there."""
     others = values.get("others", {})
     for name, kind in present.items():
-        if kind == FILE or name in LINKS:
+        if kind == FILE or name in LINKS or name in values["files"]:
             continue
         found = seal.described(folder / name, kind)
-        if others.get(name) != found:
+        if name == SEAL:
+            part.add(DAMAGE, shown(folder / name), "is no file of the run any more", found=found, remedy=_COPY)
+        elif others.get(name) != found:
             what = "was added: the run's seal does not know it"
             part.add(DAMAGE, shown(folder / name), what, others.get(name, ""), found, "remove it")
 

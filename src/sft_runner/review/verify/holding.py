@@ -1,11 +1,12 @@
 """A file held against what was written of it."""
 
+import errno
 from pathlib import Path
 
 from sft_runner.config.sources import shown
 from sft_runner.review.verify.finding import DAMAGE, UNCHECKED, Part
 from sft_runner.review.verify.hashing import Hasher
-from sft_runner.seal import Facts
+from sft_runner.seal import LINK, OTHER, Facts
 
 
 def hold(part: Part, path: Path, wanted: Facts, found: Facts | OSError, remedy: str = "") -> None:
@@ -37,6 +38,11 @@ def told(facts: Facts | None) -> str:
 def missing(path: Path) -> OSError:
     """What opening a file that is not there raises."""
     return FileNotFoundError(2, "No such file or directory", str(path))
+
+
+def unlike(path: Path, kind: str | None) -> OSError:
+    """Why an entry of that kind has no bytes of its own; without a kind it is not there."""
+    return missing(path) if kind is None else OSError(errno.EINVAL, f"it is {'a link' if kind == LINK else OTHER}")
 
 
 def _difference(wanted: Facts, found: Facts) -> str:

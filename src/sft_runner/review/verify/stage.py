@@ -1,6 +1,5 @@
 """One stage of a run: every byte below its folder, its fingerprint, and that it was made from what it says."""
 
-import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -12,8 +11,8 @@ from sft_runner.fingerprint import Ingredients
 from sft_runner.review.verify import reading, vouching
 from sft_runner.review.verify.finding import DAMAGE, NOTE, UNCHECKED, Part
 from sft_runner.review.verify.hashing import Hasher, measured
-from sft_runner.review.verify.holding import hold, hold_start, missing
-from sft_runner.seal import FILE, FOLDER, LINK, OTHER, SEAL, Facts
+from sft_runner.review.verify.holding import hold, hold_start, unlike
+from sft_runner.seal import FILE, FOLDER, LINK, SEAL, Facts
 from sft_runner.store import EVENTS, LOG, MANIFEST, REQUEST, RESULT, Store
 
 RECORDS = (REQUEST, RESULT, EVENTS, LOG, SEAL)
@@ -111,7 +110,7 @@ def _looked_at(asked: Asked, content: bytes | None, part: Part, hasher: Hasher) 
         unlisted.discard(SEAL)
     for name in sorted({*listed, *unlisted}):
         path = folder / name
-        actual = facts[path] if name in files else _unlike(path, present.get(name))
+        actual = facts[path] if name in files else unlike(path, present.get(name))
         if name in listed:
             hold(part, path, listed[name], actual, _remedy(asked))
         elif name == LOG and not isinstance(actual, OSError):
@@ -247,11 +246,6 @@ def _told(path: Path, kind: str) -> str:
         return "" if kind == FILE else seal.described(path, kind)
     except OSError:
         return kind
-
-
-def _unlike(path: Path, kind: str | None) -> OSError:
-    """Why an entry has no bytes of its own."""
-    return missing(path) if kind is None else OSError(errno.EINVAL, f"it is {'a link' if kind == LINK else OTHER}")
 
 
 def _remedy(asked: Asked, name: str = "") -> str:
