@@ -18,7 +18,6 @@ def test_runs_are_compared(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 90
     assert ended.out.endswith("page: page.html\n")
     assert "<script" not in (tmp_path / "page.html").read_text()
-    assert ended.seconds < 20
 
 
 def test_for_programs(tmp_path: Path) -> None:

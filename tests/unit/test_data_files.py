@@ -5,13 +5,13 @@ import gzip
 import hashlib
 import json
 import os
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pace import in_loops
 from sft_runner.config.schema import Data
 from sft_runner.data.files import check, content_hash, count_rows, fetch, first_row, missing, read, source_files
 from sft_runner.data.row import Row
@@ -244,7 +244,7 @@ def test_the_format_is_told_by_the_first_row_that_one_recognises(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
-def test_the_look_at_a_large_file_is_fast(tmp_path: Path, name: str) -> None:
+def test_the_look_at_a_large_file_reads_little_of_it(tmp_path: Path, name: str) -> None:
     row = {"question": "q" * 500, "answer": "a" * 500}
     lines = [json.dumps(row)] * 60_000  # 60 MB
     if name.endswith(".csv"):
@@ -252,14 +252,7 @@ def test_the_look_at_a_large_file_is_fast(tmp_path: Path, name: str) -> None:
     text = f"[{','.join(lines)}]" if name.endswith(".json") else "\n".join(lines)
     with gzip.open(tmp_path / name, "wt", 1) if name.endswith(".gz") else open(tmp_path / name, "w") as file:
         file.write(text)
-    fastest = min(_seconds_to_check(tmp_path / name) for _ in range(3))
-    assert fastest < 0.15
-
-
-def _seconds_to_check(path: Path) -> float:
-    began = time.perf_counter()
-    check(Data(path=str(path)))
-    return time.perf_counter() - began
+    assert in_loops(lambda: check(Data(path=str(tmp_path / name)))) < 5
 
 
 def test_a_limit_takes_the_first_rows_and_looks_no_further(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """Headings are what CommonMark calls one, and a section says what its author wrote below it."""
 
-import time
-
 import pytest
 
+from pace import in_loops
 from sft_runner.data.documents import markdown
 from sft_runner.data.documents.section import divided
 
@@ -177,10 +176,8 @@ def test_a_long_line_of_code_is_not_divided() -> None:
 
 
 def test_comments_without_an_end_take_no_time() -> None:
-    began = time.perf_counter()
-    assert sections("Text.\n\n" + "<!--" * 20_000 + "\n")
+    assert in_loops(lambda: sections("Text.\n\n" + "<!--" * 20_000 + "\n")) < 30
     assert sections("# A\n\nText.\n\n<!-- one -->\n<!-- two --> b") == [("A", 1, "Text.\n\nb")]
-    assert time.perf_counter() - began < 1
 
 
 def test_a_last_part_that_is_too_short_stays_with_the_one_before_it() -> None:

@@ -1,13 +1,13 @@
 """Composition with origins: the same as Hydra composes, and every value knows where it is said."""
 
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pace import in_loops
 from sft_runner.config import composing, sources
 from sft_runner.config import layers as module
 from sft_runner.config.layers import layers, settled
@@ -548,10 +548,12 @@ def test_a_choice_that_vanishes_is_missed_at_once() -> None:
         layers(["recipe=r", "hardware=cpu"])
 
 
-def test_a_hundred_recipes_take_no_second() -> None:
+def test_a_hundred_recipes_take_little_time() -> None:
     _write({f"recipes/r{i}.yaml": f"defaults: [{{override /model: tiny}}]\ntrain: {{seed: {i}}}\n" for i in range(100)})
     layers(["recipe=r0", "hardware=cpu"])
-    began = time.process_time()
-    for number in range(100):
-        assert layers([f"recipe=r{number}", "hardware=cpu"]).config.train.seed == number
-    assert time.process_time() - began < 1.5
+
+    def compose() -> None:
+        for number in range(100):
+            assert layers([f"recipe=r{number}", "hardware=cpu"]).config.train.seed == number
+
+    assert in_loops(compose) < 60

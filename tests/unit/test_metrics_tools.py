@@ -1,12 +1,12 @@
 """Calls of tools are found as the chat templates of real families write them."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from families import CALL, FAMILIES, WEATHER, tokenizer, write
+from pace import in_loops
 from sft_runner.evaluation.metrics.tool_call import Call, calls, calls_equal, names_equal
 
 WRITERS = ("llama-3.1", "mistral-v0.3", "qwen-2.5", "qwen-3", "granite-like", "gpt-oss", "glm-4.5", "lfm-2", "qwen-3.5")
@@ -150,9 +150,7 @@ LOOP = "<arg_key></arg_key><arg_value>"
 )
 def test_answers_that_loop_take_no_time(text: str) -> None:
     looping = text * (20_000 // len(text))
-    began = time.process_time()
-    calls(f"<tool_call>f{looping}" if text == LOOP else looping)
-    assert time.process_time() - began < 1
+    assert in_loops(lambda: calls(f"<tool_call>f{looping}" if text == LOOP else looping)) < 30
 
 
 def test_real_rows(shared_data: Path) -> None:

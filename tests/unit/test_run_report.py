@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 import sft_runner.report as report
 from html_pages import Checked, said
+from pace import in_loops
 from run_folders import METRICS, PREDICTIONS, SCORES, STAGES, run_folder
 from sft_runner import load, plan
 from sft_runner.errors import StageFailed
@@ -444,9 +444,8 @@ def test_what_differs_is_marked() -> None:
     ],
 )
 def test_answers_that_loop_take_no_time(text: str, expected: str) -> None:
-    start = time.process_time()
     assert "".join(piece for piece, _ in examples.compared(text, expected)).strip() == text.strip()
-    assert time.process_time() - start < 0.3
+    assert in_loops(lambda: list(examples.compared(text, expected))) < 10
 
 
 def test_many_rows_are_looked_through_as_far_as_time_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

