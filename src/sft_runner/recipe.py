@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sft_runner import git
 from sft_runner.config import sources
 from sft_runner.masking import masked
 
@@ -51,7 +52,13 @@ def _git(folder: Path, *words: str) -> str | None:
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
     try:
         ended = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False
+            command,
+            cwd=folder,
+            env=git.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None

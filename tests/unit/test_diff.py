@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -839,6 +840,84 @@ def test_a_submodule_that_moved_is_not_called_unchanged(project: Path, capsys: p
     code, found = diff(capsys, "HEAD")
     assert (code, found["changes"]) == (2, [])
     assert "data/rows/inner: another commit of this submodule" in found["unknown"][0]
+
+
+def test_a_submodule_counts_by_what_recipes_read_of_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is changed in it and not committed there cannot be compared; where nobody reads it, it does not matter."""
+    inner = project / "data/rows/inner"
+    for folder in (inner, project / "vendor"):
+        folder.mkdir()
+        (folder / "c.jsonl").write_text(ROWS)
+        git(folder, "init", "-q")
+        commit(folder)
+    commit(project)
+    (project / "vendor/c.jsonl").write_text(ROWS * 2)
+    code, found = diff(capsys, "HEAD")
+    assert (code, found["unknown"]) == (0, [])
+    written("inner/.gitattributes", "*.jsonl filter=f\n")(inner.parent)
+    git(inner, "config", "filter.f.clean", f"touch {project.parent}/ran; cat")
+    written("inner/c.jsonl", ROWS.replace("b", "B"))(inner.parent)
+    code, found = diff(capsys, "HEAD")
+    assert (code, found["changes"]) == (2, [])
+    assert "data/rows/inner: another commit of this submodule, or changes in it" in found["unknown"][0]
+    assert not (project.parent / "ran").exists()
+    code, found = diff(capsys, "HEAD..HEAD")
+    assert (code, found["unknown"]) == (0, [])
+
+
+@pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
+def test_files_that_git_does_not_look_at(mark: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run reads what is there, whatever git was told."""
+    git(project, "config", "core.autocrlf", "input")
+    for name in ("data/rows/a.jsonl", "recipes/dates.yaml", "templates/chat.jinja"):
+        git(project, "update-index", mark, name)
+    assert diff(capsys, "HEAD")[1]["changes"] == []
+    (project / "templates/chat.jinja").write_bytes(FILES["templates/chat.jinja"].replace("\n", "\r\n").encode())
+    PLANTED["a data byte"][0](project)
+    PLANTED["a gate"][0](project)
+    assert git(project, "status", "--porcelain") == ""
+    code, found = diff(capsys, "HEAD")
+    assert code == 2
+    assert stages(found) == {"parent": ALL, "child": ALL, "dates": set()}
+    assert diff(capsys, "HEAD..HEAD") == (0, {**diff(capsys, "HEAD..HEAD")[1], "changes": []})
+
+
+@pytest.fixture
+def monorepo(tmp_path: Path) -> Path:
+    """A repository whose project is in a folder of it."""
+    folder = tmp_path / "monorepo"
+    recipe = "defaults: [override /model: tiny, override /data: dates]\n"
+    written("ml/recipes/a.yaml", f"{recipe}lora: {{r: 4}}\n")(folder)
+    written("docs/b.md", "hello\n")(folder)
+    git(folder, "init", "-q", "-b", "main")
+    commit(folder)
+    return folder
+
+
+def test_git_may_have_started_it(monorepo: Path) -> None:
+    """In a linked worktree git tells hooks and aliases its folder, not the top of the tree."""
+    linked = monorepo.parent / "linked"
+    git(monorepo, "worktree", "add", "-q", str(linked), "-b", "topic")
+    replaced("ml/recipes/a.yaml", "r: 4", "r: 8")(linked)
+    alias = f"!cd ml && env | grep -q ^GIT_DIR= && '{sys.executable}' -m sft_runner diff HEAD --json"
+    words = ["git", "-c", f"alias.review={alias}", "review"]
+    ended = subprocess.run(words, cwd=linked, capture_output=True, text=True)
+    assert ended.returncode == 2, ended.stderr
+    (change,) = json.loads(ended.stdout)["changes"]
+    assert (change["case"], change["kind"]) == ("a", "changed")
+
+
+def test_a_folder_that_is_no_project(monorepo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced("ml/recipes/a.yaml", "r: 4", "r: 8")(monorepo)
+    for place, hint in ((".", "ml"), ("docs", "../ml"), ("ml/recipes", "..")):
+        monkeypatch.chdir(monorepo / place)
+        with pytest.raises(UserError, match="has no recipes and no conf, on neither side") as raised:
+            main([])
+        assert raised.value.hint == f"run it in the folder {hint}"
+    commit(monorepo)
+    monkeypatch.chdir(monorepo / "ml")
+    shutil.rmtree("recipes")
+    assert main(["HEAD"]) == 2  # all of them are gone
 
 
 def test_folders_of_killed_commands_are_removed(

@@ -226,13 +226,14 @@ def test_rows_of_llamafactory(project: Path) -> None:
     info = {
         "pairs": {"hf_hub_url": "o/pairs", "ranking": True, "columns": {"prompt": "q", "chosen": "c", "rejected": "r"}},
         "odd": {"file_name": "no.jsonl", "formatting": "sharegpt", "tags": {"role_tag": "who", "user_tag": "kunde"}},
+        "both": {"file_name": "qa.jsonl", "formatting": "sharegpt", "ranking": True, "tags": {"content_tag": "says"}},
         "some": {"file_name": "qa.jsonl", "num_samples": 2, "columns": {"prompt": "question", "response": "answer"}},
         "script": {"script_url": "x", "nonsense": 1},
     }
     Path("infos").mkdir()
     Path("infos/dataset_info.json").write_text(json.dumps(info))
     Path("run.yaml").write_text(
-        "model_name_or_path: a/b\nstage: sft\ndataset: pairs,odd,some,script,missing\ntemplate: qwen\n"
+        "model_name_or_path: a/b\nstage: sft\ndataset: pairs,odd,both,some,script,missing\ntemplate: qwen\n"
     )
     draft = imported("run.yaml", folders=[Path("infos")])
     sources = draft.settings["data.sources"]
@@ -247,11 +248,15 @@ def test_rows_of_llamafactory(project: Path) -> None:
     assert sources["some"]["columns"] == {"instruction": "question", "output": "answer"} | unread
     found = lists(draft)
     assert {key.removeprefix("dataset_info.json: ") for key in found["not_carried"]} >= {
-        *("odd.tags", "odd.tags.user_tag", "script.script_url")
+        *("both.tags", "script.script_url")
     }
+    assert {"dataset_info.json: odd.tags", "dataset_info.json: odd.tags.user_tag"} <= set(found["carried"])
     assert "dataset_info.json: script.nonsense" in found["unknown"]
     told = "\n".join(draft.todo)
-    assert all(word in told for word in ("pin the commit", "infos/no.jsonl", "'script'", "'missing'"))
+    assert all(
+        word in told
+        for word in ("pin the commit", "infos/no.jsonl", "'both' names its messages", "'script'", "'missing'")
+    )
     assert found["changed"]["dataset"].startswith(
         "data.sources.pairs.path=hf://datasets/o/pairs; data.sources.odd.path="
     )

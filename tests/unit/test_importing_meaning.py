@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from tests.unit.test_importing import EXAMPLES, VALUES
 
 from sft_runner.config.layers import layers, settled
 from sft_runner.config.schema import Config, flatten
+from sft_runner.data.formats import FORMATS
 from sft_runner.data.formats.columns import ColumnMap
 from sft_runner.data.row import Row
+from sft_runner.errors import DataError
 from sft_runner.importing import recipe
 from sft_runner.importing.draft import CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, Draft, typed
 from sft_runner.importing.programs import PROGRAMS, recognised, translated
@@ -209,6 +212,97 @@ def test_columns_that_nobody_reads_there_are_not_read_here(project: Path) -> Non
     assert shown({"system": system["system"]}, {"instruction": "a"}) == {"system": "Be kind."}
     ax = of(AX + "datasets: [{path: data/more.jsonl, type: alpaca}]\n")
     assert ax.settings["data.columns"] == dict.fromkeys(("system", "history"), NOTHING)
+
+
+TALK = [{"speaker": "Kunde", "text": "a"}, {"speaker": "bot", "text": "b", "train": False}, {"speaker": "x", "y": 1}]
+SHAREGPT = {"formatting": "sharegpt", "columns": {"messages": "dialog"}}
+RENAMED = {
+    "axolotl": (
+        AX + "datasets: [{path: data/talk.jsonl, type: chat_template, field_messages: made, message_property_mappings: "
+        "{role: speaker, content: text}, roles: {user: [Kunde, x], assistant: [bot]}}]\n",
+        "made",
+    ),
+    "axolotl's older words": (
+        AX + "datasets: [{path: data/talk.jsonl, type: sharegpt, field_messages: my talk, message_field_role: speaker, "
+        "message_field_content: text, roles: {user: [Kunde, x], assistant: [bot]}}]\n",
+        "my talk",
+    ),
+    "LLaMA-Factory": (LF + "dataset: talk\n", "dialog"),
+}
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_messages_that_are_called_otherwise_are_read(name: str, project: Path) -> None:
+    """As here, with all else that a message says, and `text` that is not there is told as everywhere."""
+    text, column = RENAMED[name]
+    tags = {"role_tag": "speaker", "content_tag": "text", "user_tag": "Kunde", "assistant_tag": "bot"}
+    Path("data/dataset_info.json").write_text(
+        json.dumps({"talk": {"file_name": "talk.jsonl", **SHAREGPT, "tags": {**tags, "observation_tag": "x"}}})
+    )
+    Path("data/talk.jsonl").write_text(json.dumps({column: TALK[:2]}) + "\n")
+    draft = of(text)
+    data = written(draft).data
+    assert not [todo for todo in draft.todo if "talk" in todo or "rename" in todo]
+    form = replace(FORMATS[data.format], mapping=ColumnMap.of(data.columns))
+    example = form.example(Row({column: TALK[:2]}, "talk.jsonl", 1))
+    assert example.messages == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert example.untrained == {1}
+    with pytest.raises(DataError, match=r"\[2\]\.value is null"):
+        form.example(Row({column: TALK}, "talk.jsonl", 1))
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [
+        ("type: chat_template, roles: {critic: [bot]}", "roles"),
+        ("type: chat_template, roles: [bot]", "roles"),
+        ("type: chat_template, message_property_mappings: {role: who, content: c, tool_calls: t}", "message_property"),
+        ("type: alpaca, roles: {user: [bot]}", "roles"),
+        ("type: chat_template, field: dialog", "field=dialog"),
+        ("type: sharegpt, field: dialog", "field=dialog"),
+        ("type: dpo.llama3, field: dialog", "field=dialog"),
+        ("type: alpaca, field_messages: dialog", "field_messages=dialog"),
+        ("type: completion, field_tools: t", "field_tools=t"),
+    ],
+)
+def test_rows_that_cannot_be_read_so_are_a_thing_to_do(entry: str, key: str, project: Path) -> None:
+    draft = of(AX + f"datasets: [{{path: data/qa.jsonl, {entry}}}]\n")
+    assert any(f"datasets[0].{key}" in todo for todo in draft.todo)
+    assert "dialog" not in str(draft.settings)
+    assert "Jinja" not in str(draft.findings)
+    name = key.partition("=")[0]
+    assert all(one.kind == "not_carried" for one in draft.findings if one.key.startswith(f"datasets[0].{name}"))
+    written(draft)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LF.replace("sft", "dpo") + "dataset: identity\n", "the chosen answers by SFT; {} DPO"),
+        (LF.replace("sft", "rm") + "dataset: identity\n", "the chosen answers by SFT; {} a reward model"),
+        (LF.replace("sft", "ppo") + "dataset: identity\n", "by SFT; {} PPO"),
+        (AX + "rl: dpo\ndatasets: [{path: data/qa.jsonl, type: chatml.intel}]\n", "the chosen answers by SFT; {} DPO"),
+        (TRL + PEFT + "beta: 0.1\n", "by SFT; {} another trainer of TRL"),
+    ],
+)
+def test_another_way_of_training_is_a_thing_to_do(text: str, said: str, project: Path) -> None:
+    said = f"this trains {said.format('the learning rate, schedule and epochs were meant for')}"
+    draft = of(text)
+    assert draft.todo.count(said) == 1
+    written(draft)
+    assert f"# {said}\n" in Path("recipes/it.yaml").read_text().partition("defaults:")[0]
+
+
+def test_a_column_that_nothing_reads_is_refused(project: Path) -> None:
+    draft = of(AX + "datasets: [{path: data/qa.jsonl, type: alpaca}]\n")
+    for key, value in (
+        ("data.columns", {"text": "t"}),
+        ("evaluate.sets", {"x": {"path": "data/qa.jsonl", "format": "qa", "columns": {"text": "t"}}}),
+    ):
+        draft.settings[key] = value
+        said = recipe.write(draft, Path("recipes/it.yaml"), Path("run.yml"), "", force=True)
+        assert said.startswith(f"{key}{'.x.columns' * (key != 'data.columns')}: column 'text' does not exist")
+        del draft.settings[key]
 
 
 def test_more_rows_than_there_are(project: Path) -> None:

@@ -374,6 +374,41 @@ CASES: dict[str, tuple[dict[str, str], list[tuple[str, int, str]]]] = {
         {"recipes/a.yaml": TINY + "  - override /data: qa\ndata:\n  columns: {prompt: q}\n"},
         [("recipes/a.yaml", 9, "unknown-column")],
     ),
+    "a column of another format in one source": (
+        {
+            "recipes/a.yaml": HEADER.replace(" data.path=my.jsonl", "").format(name="a")
+            + TINY
+            + "data:\n  sources:\n    x: {path: x.jsonl, format: text, columns: {text: t}}\n"
+            + "    y:\n      path: x.jsonl\n      format: qa\n      columns:\n        text: t\n",
+            "x.jsonl": "{}\n",
+        },
+        [("recipes/a.yaml", 14, "unknown-column")],
+    ),
+    "a share of more than all": (
+        {"recipes/a.yaml": TINY + "data:\n  held_out: 1.5\n"},
+        [("recipes/a.yaml", 8, "contradiction")],
+    ),
+    "a share of more than all, of one source": (
+        {
+            "recipes/a.yaml": HEADER.replace(" data.path=my.jsonl", "").format(name="a")
+            + TINY
+            + "data:\n  sources:\n    x:\n      path: x.jsonl\n      held_out: 1.5\n",
+            "x.jsonl": "{}\n",
+        },
+        [("recipes/a.yaml", 11, "contradiction")],
+    ),
+    "a column that is no Jinja": (
+        {"recipes/a.yaml": TINY + "data:\n  columns:\n    question: '{{ foo('\n    answer: b\n"},
+        [("recipes/a.yaml", 9, "contradiction")],
+    ),
+    "a column that is no Jinja, of one set": (
+        {
+            "recipes/a.yaml": TINY
+            + "evaluate:\n  sets:\n    x:\n      path: x.jsonl\n      columns: {question: '{% if %}', answer: b}\n",
+            "x.jsonl": "{}\n",
+        },
+        [("recipes/a.yaml", 11, "contradiction")],
+    ),
     "steps beside epochs": (
         {"recipes/a.yaml": TINY + "train:\n  max_steps: 10\n  num_train_epochs: 3\n  warmup_steps: 99\n"},
         [("recipes/a.yaml", 9, "improbable"), ("recipes/a.yaml", 10, "improbable")],
@@ -431,6 +466,20 @@ def test_a_file_that_changed_brings_the_recipes_that_are_made_of_it(
     assert [(one.path.name, one.rule) for one in report.findings] == [("a.yaml", "contradiction")]
     assert lint([Path("recipes/other.yaml")]).files == 1
     assert lint([Path("recipes/a.yaml")]).files == 2
+
+
+def test_a_command_that_is_half_written_is_no_matter_of_another_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is made of is then known without its command."""
+    monkeypatch.chdir(tmp_path)
+    files = {"recipes/base.yaml": TINY + "lora: {r: 4}\n", "recipes/other.yaml": TINY + "lora: {r: 4}\n"}
+    for name, words in {"one": "train.learning_rate=1e-4,[", "two": "hardware="}.items():
+        header = HEADER.replace("hardware=cpu data.path=my.jsonl", words)
+        files[f"recipes/{name}.yaml"] = f"{header.format(name=name)}defaults:\n  - base\n"
+    written(tmp_path, files)
+    assert lint([Path("recipes/other.yaml")]).files == 1
+    assert lint([Path("recipes/base.yaml")]).files == 3
 
 
 def test_a_file_of_another_project_is_looked_at_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -377,6 +377,20 @@ def test_an_adapter_that_is_trained_further_gives_its_shape(tmp_path: Path) -> N
         (["train.logging_steps=0"], "nothing would be reported"),
         (["train.save_steps=2.5"], "train.save_steps=2.5 is no number of steps"),
         (["train.eval_steps=1.5"], "train.eval_steps=1.5 is no number of steps"),
+        (["data.held_out=1.5"], "data.held_out: 1.5 is neither a share nor a number of rows"),
+        (
+            ["data.path=null", "data.sources={x: {path: a.jsonl, held_out: 1.5}}"],
+            "data.sources.x.held_out: 1.5 is neither a share nor a number of rows",
+        ),
+        (["data.columns={question: '{{ foo('}"], "data.columns.question: not Jinja, line 1"),
+        (
+            ["data.path=null", "data.sources={x: {path: a.jsonl, columns: {text: '{% if %}'}}}"],
+            "data.sources.x.columns.text: not Jinja, line 1",
+        ),
+        (
+            ["evaluate.sets={x: {path: a.jsonl, columns: {text: '{{ foo('}}}"],
+            "evaluate.sets.x.columns.text: not Jinja, line 1",
+        ),
         (
             ["lora.target_modules=[q_prj]"],
             "lora.target_modules: module 'q_prj' does not exist\n  did you mean 'q_proj'?",

@@ -4,12 +4,15 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sft_runner.config import installed, metric_conflicts
 from sft_runner.config.schema import ALL_LINEAR, Config, Lora, flatten
-from sft_runner.config.schema_data import TEMPLATE_FILES, TEMPLATES
+from sft_runner.config.schema_data import TEMPLATE_FILES, TEMPLATES, Data
 from sft_runner.config.sft_fields import check_extra
 from sft_runner.cost.parameters import EXACT, adapter_shapes, matrices_of, parameters
+from sft_runner.data import splitting
+from sft_runner.data.formats.columns import ColumnMap
 from sft_runner.data.selection import KINDS
 from sft_runner.errors import UnknownName, UserError
 from sft_runner.evaluation import engines, tasks
@@ -45,8 +48,20 @@ def of_values(config: Config) -> Iterator[UserError]:
     ):
         if steps is not None and steps > 1 and steps % 1:
             yield UserError(f"{key}={steps:g} is no number of steps", "give a whole number, or a share of all below 1")
+    for key, share in _shares(config.data):
+        if error := splitting.mistake(share, key):
+            yield error
     if config.train.logging_steps == 0:
         yield UserError("train.logging_steps=0: nothing would be reported", "give 1, or a larger number of steps")
+
+
+def _shares(data: Data) -> Iterator[tuple[str, float]]:
+    """How many rows are held out, and the key that says it; what is no number is refused when sources are read."""
+    yield "data.held_out", data.held_out
+    for name, entry in data.sources.items():
+        share = entry.get("held_out") if isinstance(entry, Mapping) else None
+        if isinstance(share, int | float):
+            yield f"data.sources.{name}.held_out", share
 
 
 def between_values(config: Config) -> Iterator[UserError]:
@@ -104,6 +119,20 @@ def holds_out(config: Config, *names: str) -> bool:
     )
 
 
+def columns(config: Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Every map of columns: the key that says it, the format that it is of, and itself. What is no mapping is refused
+    when sources are read."""
+    data = config.data
+    yield "data.columns", data.format, data.columns
+    for above, usual, entries in (
+        ("data.sources", data.format, data.sources),
+        ("evaluate.sets", "auto", config.evaluate.sets),
+    ):
+        for name, entry in entries.items():
+            if isinstance(entry, Mapping) and isinstance(entry.get("columns"), Mapping):
+                yield f"{above}.{name}.columns", str(entry.get("format") or usual), entry["columns"]
+
+
 def shape(config: Config) -> Architecture | None:
     """What is known of the model; what is wrong with its name is told by planning."""
     try:
@@ -114,6 +143,12 @@ def shape(config: Config) -> Architecture | None:
 
 def _data(config: Config) -> Iterator[UserError]:
     data = config.data
+    for key, _, map in columns(config):
+        for column, value in map.items():
+            try:
+                ColumnMap.of({column: value}, key)
+            except UserError as error:
+                yield error
     if data.reasoning == "keep" and data.train_on == "all":
         hint = "leave data.train_on=assistant, or data.reasoning=last"
         yield UserError("data.train_on=all does not go with data.reasoning=keep, which learns one answer a row", hint)

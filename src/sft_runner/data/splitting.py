@@ -17,6 +17,13 @@ def rank(seed: int, group: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\0{group}".encode()).digest()[:8])
 
 
+def mistake(share: float, key: str, where: str = "") -> DataError | None:
+    """What is wrong with a share or a number of rows, before there are any; `key` says it, `where` follows the rows."""
+    if 1 < share < float("inf") and share % 1:
+        return DataError(f"{key}: {share:g} is neither a share nor a number of rows{where}", "such as 0.1 or 200")
+    return None
+
+
 def held_out(ranks: "NDArray[Any]", share: float, source: str = "") -> "NDArray[Any]":
     """Which rows are held out, as a mask: a share of them below 1, a number from 1 on, at least one unless 0.
 
@@ -31,10 +38,8 @@ def held_out(ranks: "NDArray[Any]", share: float, source: str = "") -> "NDArray[
         return np.zeros(count, bool)
     if share == float("inf"):
         return np.ones(count, bool)
-    if share > 1 and share != int(share):
-        raise DataError(
-            f"data.held_out: {share:g} is neither a share nor a number of rows{where}", "such as 0.1 or 200"
-        )
+    if error := mistake(share, "data.held_out", where):
+        raise error
     wanted = int(share) if share >= 1 else max(round(share * count), 1)
     if wanted >= count:
         raise DataError(

@@ -11,6 +11,7 @@ from sft_runner.importing.method import Words, adapter, quantized, start, whole
 from sft_runner.importing.model import model
 from sft_runner.importing.packing import packing
 from sft_runner.importing.rows import held_out, local
+from sft_runner.importing.stage import elsewhere
 from sft_runner.importing.targets import parameters, targets, usual_targets
 from sft_runner.importing.training import Words as Course
 from sft_runner.importing.training import length, training
@@ -50,6 +51,8 @@ def translate(draft: Draft, path: Path, devices: int, folders: list[Path]) -> No
             draft.of_machine("float32", "hardware.dtype", "float32")
         else:
             draft.told(NO_EFFECT, "float32", "off")
+    if (stage := str(draft.value("rl", "")).lower()) not in ("", "none", "false"):
+        elsewhere(draft, stage)
     draft.table(NO_EFFECT, keys.NO_EFFECT)
     draft.table(NOT_CARRIED, keys.NOT_CARRIED)
 

@@ -1,17 +1,15 @@
 """axolotl's prompts of the user's own: texts in the words of `str.format`, which become Jinja over columns."""
 
 import json
-import keyword
 import re
 from string import Formatter
 
 from sft_runner.importing.draft import CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, Draft, unsafe
+from sft_runner.importing.jinja import column
 from sft_runner.importing.rows import NOTHING
 
 FIELDS = ("field_instruction", "field_input", "field_output", "field_system")
 TEXTS = ("format", "no_input_format", "system_prompt", "system_format")
-_IN_JINJA = frozenset((*keyword.kwlist, "row", "true", "false", "none", "loop", "self"))
-"""Words that mean something else in Jinja, or in a Jinja text of `data.columns`."""
 
 
 def own_prompt(draft: Draft, at: str) -> tuple[str, dict[str, str]]:
@@ -67,7 +65,7 @@ def _system(said: dict[str, str]) -> dict[str, str]:
     """The system turn: the column of a row, or the text for rows without one."""
     text, name = said.get("system_prompt", ""), said.get("field_system", "")
     if name:
-        return {"system": f"{{{{ {_column(name)} | default({json.dumps(text, ensure_ascii=False)}, true) }}}}"}
+        return {"system": f"{{{{ {column(name)} | default({json.dumps(text, ensure_ascii=False)}, true) }}}}"}
     return {"system": _jinja(_escaped(text))} if text else {}
 
 
@@ -77,7 +75,7 @@ def _prompt(text: str, without_input: str | None, names: dict[str, str]) -> str:
         return names["instruction"]
     written = _written(text, names)
     if without_input is not None:
-        has = f"{_column(names['input'])} | default('', true)"
+        has = f"{column(names['input'])} | default('', true)"
         written = f"{{% if {has} %}}{written}{{% else %}}{_written(without_input, names)}{{% endif %}}"
     return _jinja(written)
 
@@ -91,7 +89,7 @@ def _written(text: str, names: dict[str, str]) -> str:
             continue
         if field not in ("instruction", "input") or spec or conversion:
             raise ValueError(f"{{{field}}} is no field of a prompt; a brace is written twice")
-        found += f"{{{{ {_column(names[field])} | default('', true) }}}}"
+        found += f"{{{{ {column(names[field])} | default('', true) }}}}"
     return found
 
 
@@ -103,9 +101,3 @@ def _escaped(literal: str) -> str:
 def _jinja(written: str) -> str:
     """A text that `data.columns` takes as Jinja, not as the name of a column."""
     return written if "{{" in written or "{%" in written else NOTHING + written
-
-
-def _column(name: str) -> str:
-    """A column in Jinja."""
-    plain = name.isidentifier() and name.isascii() and name not in _IN_JINJA
-    return name if plain else f"row[{json.dumps(name, ensure_ascii=False)}]"

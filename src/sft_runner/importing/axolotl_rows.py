@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sft_runner.data.formats import FORMATS
 from sft_runner.data.formats.turn import ROLES
 from sft_runner.importing.axolotl_prompt import own_prompt
 from sft_runner.importing.draft import CHANGED, NO_EFFECT, NOT_CARRIED, Draft, notes, unsafe
+from sft_runner.importing.jinja import turns
 from sft_runner.importing.rows import BUILDERS, Rows, address, files, local, named, place, sets, unread
 
 ALPACA = "there the Alpaca prompt is written, here the model's own chat template; data.template=sage_alpaca is near it"
@@ -54,6 +56,8 @@ ROWS_NOT_CARRIED = notes(
         "the model's own template is used for all rows; see data.template": "chat_template_jinja",
     }
 )
+MESSAGE = "a message has role and content, or from and value"
+PARTS = ("role", "content")
 _SLICE = re.compile(r"([\w.-]+)\[:(\d+)\]")
 
 
@@ -160,7 +164,9 @@ def _type(draft: Draft, at: str) -> tuple[str, dict[str, str], str]:
 
 
 def _fields(draft: Draft, at: str, format: str, columns: dict[str, str]) -> None:
-    """The names of columns, and of the parts of a message."""
+    """The names of columns. What the rows' format does not read is not carried over."""
+    typed = any(key.startswith(f"{at}type") for key in draft.given)
+    read = FORMATS[format].known() if format in FORMATS else set() if typed else {"text", "tools"}
     for key, column in (
         ("field_messages", format),
         ("field", "text"),
@@ -172,38 +178,55 @@ def _fields(draft: Draft, at: str, format: str, columns: dict[str, str]) -> None
         name = str(draft.value(at + key))
         if unsafe(name):
             draft.told(NOT_CARRIED, at + key, "holds ${...}, which would be read as a reference here")
+        elif column not in read:
+            draft.told(NOT_CARRIED, at + key, "rows of this type have no such column here; see data.columns")
+            draft.to_do(f"{at}{key}={name} was not carried over: look with preview what rows become")
         elif name == column:
             draft.told(NO_EFFECT, at + key, "called so here too")
         else:
             columns[column] = name
             draft.told("carried", at + key, "", f"columns.{column}")
-    if draft.has(at + "message_property_mappings"):
-        mapping = draft.value(at + "message_property_mappings")
-        pair = (mapping.get("role", "role"), mapping.get("content", "content")) if isinstance(mapping, dict) else ()
-        _names(draft, at + "message_property_mappings", pair)
-    for key in ("message_field_role", "message_field_content"):
-        if draft.has(at + key):
-            pair = (
-                draft.value(at + "message_field_role", "role"),
-                draft.value(at + "message_field_content", "content"),
-            )
-            _names(draft, at + key, pair)
-    if draft.has(at + "roles"):
-        said = draft.value(at + "roles")
-        known = isinstance(said, dict) and all(
-            ROLES.get(str(own)) == role
-            for role, owns in said.items()
-            for own in (owns if isinstance(owns, list) else [owns])
-        )
-        note = "these names are known" if known else f"roles are {', '.join(ROLES)}: rename them in the rows"
-        draft.told(NO_EFFECT if known else NOT_CARRIED, at + "roles", note)
+    _turns(draft, at, format, columns)
 
 
-def _names(draft: Draft, key: str, pair: tuple[Any, ...]) -> None:
-    if pair in (("from", "value"), ("role", "content")):
-        draft.told(NO_EFFECT, key, "messages are read by role and content, and by from and value")
-    else:
-        draft.told(NOT_CARRIED, key, "messages have role and content, or from and value: rename them in the rows")
+def _turns(draft: Draft, at: str, format: str, columns: dict[str, str]) -> None:
+    """The names of the parts of a message, and of roles: those that are not known here are written in Jinja."""
+    mapping, said = draft.value(at + "message_property_mappings"), draft.value(at + "roles")
+    parts = {**mapping} if isinstance(mapping, dict) else {}
+    parts |= {name: value for name in PARTS if (value := draft.value(f"{at}message_field_{name}"))}
+    pair = [str(parts.get(name) or name) for name in PARTS]
+    odd = pair not in (["from", "value"], ["role", "content"])
+    owners = {str(own): str(role) for role, owns in said.items() for own in _listed(owns)} if _is_map(said) else {}
+    roles = {own: role for own, role in owners.items() if ROLES.get(own) != ROLES.get(role, "")}
+    whole = _is_map(mapping) and all(name in PARTS or name == own for name, own in mapping.items())
+    plain = (whole or mapping is None) and (_is_map(said) or said is None)
+    turned = plain and format in ("messages", "conversations") and not unsafe([*pair, roles])
+    turned = turned and all(role in ROLES for role in roles.values())
+    if turned and (odd or roles):
+        columns[format] = turns(columns.get(format, format), pair if odd else (), roles)
+    for key, known, note in (
+        ("message_property_mappings", whole and not odd, MESSAGE),
+        ("message_field_role", not odd, MESSAGE),
+        ("message_field_content", not odd, MESSAGE),
+        ("roles", not roles and _is_map(said), f"roles are {', '.join(ROLES)}"),
+    ):
+        if not draft.has(at + key):
+            continue
+        if known:
+            draft.told(NO_EFFECT, at + key, f"these names are known: {note}")
+        elif turned:
+            draft.told("carried", at + key, "renamed by Jinja", f"columns.{format}")
+        else:
+            draft.told(NOT_CARRIED, at + key, f"{note}: rename them in the rows")
+            draft.to_do(f"{at}{key} was not carried over: rename them in the rows, or write data.columns")
+
+
+def _is_map(said: Any) -> bool:
+    return isinstance(said, dict)
+
+
+def _listed(said: Any) -> list[Any]:
+    return said if isinstance(said, list) else [] if said is None else [said]
 
 
 def _loss(draft: Draft, at: str) -> None:
@@ -224,7 +247,7 @@ def _roles(draft: Draft, key: str) -> None:
     if not draft.has(key):
         return
     said = draft.value(key)
-    trained = {ROLES.get(str(role), str(role)) for role in (said if isinstance(said, list) else [said])}
+    trained = {ROLES.get(str(role), str(role)) for role in _listed(said)}
     if key.startswith("test"):
         draft.told(NO_EFFECT, key, "data.train_on says for all rows which tokens carry loss")
     elif draft.flag("train_on_inputs"):

@@ -71,6 +71,8 @@ class Draft:
     """The other program's own defaults."""
     todo: list[str] = field(default_factory=list)
     """What a person must do before it can run."""
+    remarks: list[str] = field(default_factory=list)
+    """What the recipe's header says of it as a whole."""
 
     def __post_init__(self) -> None:
         self.pending = dict(self.given)

@@ -10,6 +10,7 @@ from sft_runner.importing.method import Words, adapter, whole
 from sft_runner.importing.model import model
 from sft_runner.importing.packing import packing
 from sft_runner.importing.rows import held_out
+from sft_runner.importing.stage import elsewhere
 from sft_runner.importing.targets import targets
 from sft_runner.importing.training import Words as Course
 from sft_runner.importing.training import length, training
@@ -57,6 +58,7 @@ def _stage(draft: Draft) -> None:
         else:
             note = "only supervised fine-tuning is done here; of preference rows the chosen answer is learned"
             draft.told(NOT_CARRIED, "stage", f"{note}, with data.format=preference")
+            elsewhere(draft, str(stage))
 
 
 def _method(draft: Draft) -> None:

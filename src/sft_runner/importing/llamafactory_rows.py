@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_runner.data.formats.turn import ROLES
+from sft_runner.data.formats.turn import CALLING, ROLES
 from sft_runner.importing.draft import CARRIED, CHANGED, NO_EFFECT, NOT_CARRIED, UNKNOWN, Draft, Finding, hidden, unsafe
+from sft_runner.importing.jinja import turns
 from sft_runner.importing.rows import NOTHING, Rows, address, local, named, place, sets, unread
 from sft_runner.importing.training import counted
 
@@ -20,7 +21,7 @@ READ = {
     "preference": ("system", "tools", "functions"),
 }
 """Columns that our formats read where they are there, and LLaMA-Factory only where they are named."""
-TAGS = {"user_tag": "user", "assistant_tag": "assistant", "observation_tag": "tool", "function_tag": "assistant",
+TAGS = {"user_tag": "user", "assistant_tag": "assistant", "observation_tag": "tool", "function_tag": CALLING,
         "system_tag": "system"}  # fmt: skip
 """Its name of a role -> the role."""
 ENTRY = ("formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags", "file_name",
@@ -191,30 +192,41 @@ def _format(entry: dict[str, Any], told: _Told) -> tuple[str, dict[str, str]]:
         del said[key]
     if entry.get("ranking"):
         told.say(CHANGED, "ranking", "the chosen answer is learned", "format")
+        _tags(entry, told, "", "")
         names = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "messages": "prompt"}
         return "preference", {names[key]: value for key, value in said.items() if names.get(key, value) != value}
     if kind == "alpaca":
         return "alpaca", {COLUMNS[key]: value for key, value in said.items() if COLUMNS.get(key, value) != value}
     usual = "messages" if said.get("messages") == "messages" else "conversations"
     columns = {"messages": usual, "system": "system", "tools": "tools"}
-    _tags(entry, told)
-    return usual, {columns[key]: value for key, value in said.items() if columns.get(key, value) != value}
+    found = {columns[key]: value for key, value in said.items() if columns.get(key, value) != value}
+    named = found.get(usual, usual)
+    if (written := _tags(entry, told, usual, named)) != named:
+        found[usual] = written
+    return usual, found
 
 
-def _tags(entry: dict[str, Any], told: _Told) -> None:
-    """The names of the parts of a message, and of roles: those that are read are known."""
-    tags = entry.get("tags") if isinstance(entry.get("tags"), dict) else {}
-    openai = entry.get("formatting") == "openai"
-    pair = (
-        (tags or {}).get("role_tag", "role" if openai else "from"),
-        (tags or {}).get("content_tag", "content" if openai else "value"),
-    )
-    if pair not in (("from", "value"), ("role", "content")):
-        told.say(NOT_CARRIED, "tags", f"messages have from and value, or role and content, not {pair[0]} and {pair[1]}")
-    for key, role in TAGS.items():
-        name = (tags or {}).get(key)
-        if name and ROLES.get(str(name)) != role:
-            told.say(NOT_CARRIED, f"tags.{key}", f"roles are {', '.join(ROLES)}: rename {name} in the rows")
+def _tags(entry: dict[str, Any], told: _Told, column: str, name: str) -> str:
+    """The column of messages: `name`, or Jinja where their parts or roles have names that are not known here. An empty
+    `column` stands for rows of several, in which nothing is renamed."""
+    tags = entry.get("tags")
+    tags = {key: str(value) for key, value in tags.items() if value} if isinstance(tags, dict) else {}
+    pair = (tags.get("role_tag", ""), tags.get("content_tag", ""))
+    usual = ("role", "content") if entry.get("formatting") == "openai" else ("from", "value")
+    full = tuple(said or own for said, own in zip(pair, usual, strict=True))
+    odd = full not in (("from", "value"), ("role", "content"))
+    roles = {tags[key]: role for key, role in TAGS.items() if key in tags and ROLES.get(tags[key]) != ROLES[role]}
+    renamed = [*(["tags"] if odd else []), *(f"tags.{key}" for key in TAGS if tags.get(key) in roles)]
+    if not renamed:
+        return name
+    if column and not unsafe([*full, roles]):
+        for key in renamed:
+            told.say(CARRIED, key, "renamed by Jinja", f"columns.{column}")
+        return turns(name, full if odd else (), roles)
+    for key in renamed:
+        told.say(NOT_CARRIED, key, "messages have from and value, or role and content: rename them in the rows")
+    told.draft.to_do(f"the data set '{told.name}' names its messages otherwise ({', '.join(renamed)}): rename them")
+    return name
 
 
 def _system(draft: Draft) -> None:

@@ -12,7 +12,7 @@ import yaml
 from sft_runner.config import sources
 from sft_runner.config.schema import Config, flatten
 from sft_runner.disk import explained, sync_folder
-from sft_runner.errors import UserError
+from sft_runner.errors import UserError, raise_all
 from sft_runner.importing.draft import Draft, hidden
 from sft_runner.method import number
 
@@ -32,6 +32,7 @@ def text(draft: Draft, name: str, origin: Path, comment: str) -> str:
         "# result:   not measured yet",
         f"# command:  {said}",
         f"# imported from {_line(origin.name)} ({draft.program}); what has another meaning here says so beside it",
+        *(f"# {_line(remark)}" for remark in draft.remarks),
     ]
     if draft.choices:
         chosen = [group for group in GROUPS if group in draft.choices]
@@ -69,11 +70,16 @@ def write(draft: Draft, target: Path, origin: Path, comment: str, force: bool) -
 
 def check(name: str, words: Mapping[str, str]) -> str:
     """What is wrong with a recipe that is there, beside these words; empty where it runs on a CPU."""
+    from sft_runner.config import conflicts
     from sft_runner.config.layers import layers, settled
+    from sft_runner.data.formats import unknown_columns
 
     sources.forget()
+    said = [f"recipe={_word(name)}", "hardware=cpu", *(f"{key}={value}" for key, value in words.items())]
     try:
-        settled(layers([f"recipe={_word(name)}", "hardware=cpu", *(f"{key}={value}" for key, value in words.items())]))
+        config = settled(layers(said)).config
+        maps = conflicts.columns(config)
+        raise_all([error for key, form, map in maps for error in unknown_columns(map, form, key)])
     except UserError as error:
         return error.show()
     return ""

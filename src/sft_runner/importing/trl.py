@@ -10,6 +10,7 @@ from sft_runner.importing.method import Words, adapter, quantized, whole
 from sft_runner.importing.model import model
 from sft_runner.importing.packing import packing
 from sft_runner.importing.rows import HELD_OUT, Rows, address, columns_of, files, named, place
+from sft_runner.importing.stage import elsewhere
 from sft_runner.importing.targets import parameters, targets, usual_targets
 from sft_runner.importing.training import Words as Course
 from sft_runner.importing.training import length, training
@@ -74,6 +75,8 @@ def translate(draft: Draft, path: Path, devices: int, folders: list[Path]) -> No
     machine(draft, "optim")
     for key in ("dtype", "torch_dtype"):
         _stored(draft, key)
+    if any(draft.value(key) for key in OTHERS.split()):
+        elsewhere(draft, "another trainer of TRL")
     draft.table(NO_EFFECT, KEYS_NO_EFFECT)
     draft.table(NOT_CARRIED, KEYS_NOT_CARRIED)
     fields.rest(draft)

@@ -28,16 +28,17 @@ class ColumnMap:
     """The format's column, and the file's column or a Jinja text."""
 
     @classmethod
-    def of(cls, written: Mapping[str, Any]) -> "ColumnMap | None":
-        """The map as the user wrote it; None where it is empty. Raises `UserError` for values that are no text."""
+    def of(cls, written: Mapping[str, Any], key: str = "data.columns") -> "ColumnMap | None":
+        """The map as the user wrote it below `key`; None where it is empty. Raises `UserError` for values that are no
+        text."""
         for target, value in written.items():
             if not isinstance(value, str) or not value:
                 raise UserError(
-                    f"data.columns.{target} is {kind(value) if value != '' else 'empty'}, not a column or a Jinja text",
+                    f"{key}.{target} is {kind(value) if value != '' else 'empty'}, not a column or a Jinja text",
                     f'write {{{target}: column}} or {{{target}: "{{{{ column }}}} ..."}}',
                 )
             if _is_jinja(value):
-                _compiled(target, value)
+                _compiled(f"{key}.{target}", value)
         return cls(tuple(written.items())) if written else None
 
     @property
@@ -51,7 +52,7 @@ class ColumnMap:
         read: set[str] = set()
         for target, value in self.columns:
             if _is_jinja(value):
-                render, used = _compiled(target, value)
+                render, used = _compiled(f"data.columns.{target}", value)
                 made[target] = self._rendered(row, target, render)
                 read |= used
             elif value in row.values:
@@ -81,8 +82,8 @@ def _listed(row: Row) -> str:
 
 
 @cache
-def _compiled(target: str, source: str) -> tuple[Callable[..., str], frozenset[str]]:
-    """What renders a Jinja text, and the columns it reads."""
+def _compiled(key: str, source: str) -> tuple[Callable[..., str], frozenset[str]]:
+    """What renders a Jinja text, and the columns it reads. Raises `UserError` that names the key."""
     from jinja2 import TemplateSyntaxError, meta
 
     environment = _environment()
@@ -91,7 +92,7 @@ def _compiled(target: str, source: str) -> tuple[Callable[..., str], frozenset[s
         return environment.from_string(source).render, frozenset(used)
     except TemplateSyntaxError as error:
         raise UserError(
-            f"data.columns.{target}: not Jinja, line {error.lineno}: {error.message}",
+            f"{key}: not Jinja, line {error.lineno}: {error.message}",
             'write "{{ column }} ..."; see https://jinja.palletsprojects.com/templates',
         ) from None
 

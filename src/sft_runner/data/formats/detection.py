@@ -1,5 +1,6 @@
 """Which format a source has: the one that is named, or the one whose columns its first row shows."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -19,20 +20,21 @@ def choose(source: "Source", row: Row) -> Format:
     Raises `DataError` that names the row, and `UserError` for a map that cannot be used.
     """
     mapping = ColumnMap.of(source.columns)
+    for error in unknown_columns(source.columns, source.format):
+        raise error
     candidates = list(FORMATS.values()) if source.format == "auto" else [FORMATS[source.format]]
-    if mapping:
-        _check_targets(mapping, candidates)
     if len(candidates) > 1:
         candidates = [_recognised(mapping.applied(row) if mapping else row, mapping)]
     return replace(candidates[0], mapping=mapping) if mapping else candidates[0]
 
 
-def _check_targets(mapping: ColumnMap, formats: list[Format]) -> None:
-    """A column that the map fills and no format reads is a mistake."""
-    known = {column for format in formats for column in format.known()}
-    for target, _ in mapping.columns:
-        if target not in known:
-            raise UnknownName("column", target, known, "data.columns: ")
+def unknown_columns(columns: Iterable[str], format: str, key: str = "data.columns") -> Iterator[UnknownName]:
+    """The columns that a map fills and the format does not read, with `auto` none; `key` says the map."""
+    formats = [FORMATS[format]] if format in FORMATS else FORMATS.values()
+    known = sorted({column for one in formats for column in one.known()})
+    for column in columns:
+        if column not in known:
+            yield UnknownName("column", column, known, f"{key}: ")
 
 
 def _recognised(row: Row, mapping: ColumnMap | None) -> Format:

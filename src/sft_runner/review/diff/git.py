@@ -1,26 +1,20 @@
 """What git knows of the two sides. It is only read: no branch, no worktree, no lock and no index is touched."""
 
 import os
-import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 
 from sft_runner.errors import UnknownName, UserError
+from sft_runner.review.diff.calling import Ended, ask, begun, complaint, without_filters
 
 LINK, SUBMODULE = "120000", "160000"
 """Modes of entries that are no files."""
 CHUNK = 1 << 20
 """Bytes that are read at once."""
 _ABSENT = "000000"
-_QUIET = {
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_LFS_SKIP_SMUDGE": "1",
-    "LC_ALL": "C",  # messages are matched, and shown
-}
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,16 @@ class Blob:
 
 
 @dataclass(frozen=True)
+class _Entry:
+    """A file of the index."""
+
+    blob: Blob
+    """What is there."""
+    unwatched: bool
+    """Whether git takes it for unchanged whatever the working tree has: `--assume-unchanged`, `--skip-worktree`."""
+
+
+@dataclass(frozen=True)
 class Repository:
     """The repository around the folder that a command runs in."""
 
@@ -65,9 +69,9 @@ class Repository:
     def around(cls, folder: Path) -> "Repository":
         """Raises `UserError` where there is no git or no repository."""
         words = ("rev-parse", "--show-toplevel", "--is-shallow-repository", "--git-common-dir")
-        ended = _git(folder, *words)
+        ended = ask(folder, *words)
         if ended.returncode:
-            said = _said(ended)
+            said = complaint(ended)
             if "not a git repository" in said or "must be run in a work tree" in said:
                 hint = "diff compares with a commit; run it in the folder of the project, after git init and a commit"
                 raise UserError(f"there is no git repository around {folder}", hint)
@@ -79,7 +83,7 @@ class Repository:
         top, shallow, common = os.fsdecode(ended.stdout).removesuffix("\n").rsplit("\n", 2)
         where = Path(top).resolve()
         prefix, objects = folder.resolve().relative_to(where), (folder / common).resolve()
-        return cls(where, prefix, shallow == "true", objects, _without_filters(where))
+        return cls(where, prefix, shallow == "true", objects, without_filters([where]))
 
     def commit(self, name: str) -> Commit:
         """The commit that a reference names. Raises `UserError` for one that is not there."""
@@ -114,14 +118,20 @@ class Repository:
                 return (self.merge_base(one, other) if dots == "..." else one), other
         return self.commit(said), None
 
-    def differing(self, commit: Commit) -> dict[str, Blob | None]:
+    def differing(self, commit: Commit, alone: bool = False) -> dict[str, Blob | None]:
         """Path from the top -> what the commit has there, for every tracked path that the working tree has otherwise.
 
-        None where it has nothing. Raises `UserError` where git fails.
+        None where it has nothing. With `alone`, the working tree itself is the other side, so that changes inside of a
+        submodule that are not committed there count. Raises `UserError` where git fails.
         """
-        told = self._must(
-            "diff", "--raw", "-z", "--no-abbrev", "--no-renames", "--ignore-submodules=dirty", commit.oid, "--"
+        inside = list(_submodules(self)) if alone else []
+        ended = ask(
+            self.top,
+            *("diff", "--raw", "-z", "--no-abbrev", "--no-renames"),
+            *(f"--ignore-submodules={'none' if inside else 'dirty'}", commit.oid, "--"),
+            more=without_filters([self.top, *inside]) if inside else self.variables,
         )
+        told = self._checked("diff", ended)
         fields = os.fsdecode(told).split("\0")
         found: dict[str, Blob | None] = {}
         unmerged = []
@@ -137,7 +147,7 @@ class Repository:
                 found[path] = Blob(mode, oid)
         for path in unmerged:
             found[path] = self._entry(commit, path)
-        return found
+        return {**self._unwatched(), **found}
 
     def untracked(self) -> list[str]:
         """Files that git neither tracks nor ignores, from the top."""
@@ -151,13 +161,7 @@ class Repository:
         with tempfile.TemporaryFile() as asked:  # as a pipe it could be full while the answers wait
             asked.write("".join(f"{oid}\n" for oid in files.values()).encode())
             asked.seek(0)
-            with subprocess.Popen(
-                [*_COMMAND, "cat-file", "--batch", "--buffer"],
-                cwd=self.top,
-                env={**os.environ, **_QUIET},
-                stdin=asked,
-                stdout=subprocess.PIPE,
-            ) as git:
+            with begun(self.top, "cat-file", "--batch", "--buffer", asked=asked) as git:
                 assert git.stdout
                 for place, oid in files.items():
                     told = git.stdout.readline().split()
@@ -175,8 +179,7 @@ class Repository:
 
     def links(self, differing: Iterable[str]) -> dict[str, str]:
         """The links of the working tree that git tracks, and those at paths that differ: path -> target."""
-        entries = os.fsdecode(self._must("ls-files", "-z", "--stage")).split("\0")
-        tracked = [entry.partition("\t")[2] for entry in entries if entry.startswith(LINK)]
+        tracked = [path for path, entry in self._special.items() if entry.blob.mode == LINK]
         paths = [*tracked, *differing]
         return {path: os.readlink(self.top / path) for path in paths if (self.top / path).is_symlink()}
 
@@ -190,6 +193,45 @@ class Repository:
     def target(self, link: Blob) -> str:
         """Where a link of a commit leads to."""
         return os.fsdecode(self._must("cat-file", "blob", link.oid))
+
+    def holds(self, commit: Commit, *paths: str) -> bool:
+        """Whether a commit has something at one of these paths, which are from the folder of the command."""
+        places = [os.path.normpath(self.prefix / path) for path in paths]
+        return bool(self._must("ls-tree", "-z", "--full-tree", commit.oid, "--", *places))
+
+    def projects(self) -> list[str]:
+        """The folders with recipes, from the folder of the command."""
+        words = ("ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard")
+        told = os.fsdecode(self._must(*words, "--", ":(top,glob)**/recipes/*.yaml")).split("\0")
+        found = sorted({Path(path).parents[1] for path in told if path})
+        return [os.path.relpath(folder, self.prefix) for folder in found]
+
+    @cached_property
+    def _special(self) -> dict[str, _Entry]:
+        """The links and submodules of the index, and the files that git is told not to look at."""
+        found = {}
+        for entry in os.fsdecode(self._must("ls-files", "-z", "--stage", "-v")).split("\0")[:-1]:
+            told, _, path = entry.partition("\t")
+            tag, mode, oid, stage = told.split(" ")
+            unwatched = stage == "0" and (tag.islower() or tag == "S")
+            if unwatched or mode in (LINK, SUBMODULE):
+                found[path] = _Entry(Blob(mode, oid), unwatched)
+        return found
+
+    def _unwatched(self) -> dict[str, Blob]:
+        """What the index has of files that git is told not to look at, where the working tree has something else."""
+        marked = {path: entry.blob for path, entry in self._special.items() if entry.unwatched}
+        here = {path: blob for path, blob in marked.items() if os.path.lexists(self.top / path)}
+        files = [path for path, blob in here.items() if blob.mode not in (LINK, SUBMODULE)]
+        files = [path for path in files if (self.top / path).is_file() and not (self.top / path).is_symlink()]
+        files = [path for path in files if "\n" not in path and path[0] != '"']  # git would read others from these
+        if files:
+            asked = "".join(f"{path}\n" for path in files)
+            ended = ask(self.top, "hash-object", "--stdin-paths", more=self.variables, text=os.fsencode(asked))
+            hashes = os.fsdecode(self._checked("hash-object", ended)).split("\n")
+            same = {path for path, oid in zip(files, hashes, strict=False) if oid == here[path].oid}
+            here = {path: blob for path, blob in here.items() if path not in same}
+        return here
 
     def _default(self) -> Commit:
         """The merge base with the default branch, else with the branch's upstream, else HEAD."""
@@ -225,47 +267,25 @@ class Repository:
         return os.fsdecode(ended.stdout).split("\n")[:-1] if ended.returncode == 0 else []
 
     def _must(self, *words: str) -> bytes:
-        ended = self._ask(*words)
+        return self._checked(words[0], self._ask(*words))
+
+    def _checked(self, command: str, ended: Ended) -> bytes:
+        """What git said. Raises `UserError` where it failed."""
         if ended.returncode:
-            raise UserError(f"git {words[0]}: {_said(ended)}", _DEPTH if self.shallow else "git itself says why")
+            raise UserError(f"git {command}: {complaint(ended)}", _DEPTH if self.shallow else "git itself says why")
         return ended.stdout
 
-    def _ask(self, *words: str) -> "subprocess.CompletedProcess[bytes]":
-        return _git(self.top, *words, more=self.variables)
+    def _ask(self, *words: str) -> Ended:
+        return ask(self.top, *words, more=self.variables)
 
 
 _DEPTH = "fetch the whole history: git fetch --unshallow, or fetch-depth: 0 of actions/checkout"
 
 
-def _git(
-    folder: Path, *words: str, more: Mapping[str, str] = MappingProxyType({})
-) -> "subprocess.CompletedProcess[bytes]":
-    """Raises `UserError` where there is no git. `more` are variables."""
-    environment = {**os.environ, **_QUIET, **more}
-    try:
-        return subprocess.run(
-            [*_COMMAND, *words], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        raise UserError("git is not on this machine", "install git; diff compares with a commit") from None
-
-
-_COMMAND = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
-
-
-def _without_filters(folder: Path) -> dict[str, str]:
-    """Variables with which no filter program runs: git would start those of changed files to compare them."""
-    words = ("config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$")
-    names = os.fsdecode(_git(folder, *words).stdout).split("\0")[:-1]
-    environment: dict[str, str] = {}
-    said = [(name, "false" if name.endswith(".required") else "") for name in dict.fromkeys(names)]
-    for number, (name, value) in enumerate(said, int(os.environ.get("GIT_CONFIG_COUNT") or 0)):
-        environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-        environment["GIT_CONFIG_COUNT"] = str(number + 1)
-    return environment
-
-
-def _said(ended: "subprocess.CompletedProcess[bytes]") -> str:
-    """The first line of what git complains of."""
-    lines = ended.stderr.decode(errors="replace").strip().splitlines()
-    return (lines[0] if lines else f"exit code {ended.returncode}").removeprefix("fatal: ")
+def _submodules(repository: Repository) -> Iterator[Path]:
+    """The folders of all submodules that are here, those inside of others too."""
+    for path, entry in repository._special.items():
+        place = repository.top / path
+        if entry.blob.mode == SUBMODULE and (place / ".git").exists():
+            yield place
+            yield from _submodules(Repository(place, Path(), repository.shallow, repository.objects, {}))

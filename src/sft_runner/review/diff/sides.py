@@ -19,6 +19,10 @@ from sft_runner.review.diff.tree import Tree
 
 _PREFIX = "sft-runner-diff-"
 """What the folders of this command begin with; behind it is the number of its process."""
+PARTS = ("recipes", "conf")
+"""The folders of a project, one of which is there."""
+NAMED = 5
+"""Up to so many other projects are named."""
 _Differing = dict[str, Blob | None]
 
 
@@ -44,6 +48,7 @@ def sides(said: str | None, words: Sequence[str], only: Collection[str]) -> Side
     """Look at both sides of `A`, `A..B`, `A...B`, or of the default. Raises `UserError`."""
     repository = Repository.around(Path.cwd())
     old, new = repository.sides(said)
+    _require_project(repository, old, new)
     told = (str(old), str(new) if new else "the working tree")
     untracked = repository.untracked()
     outside = _outside(repository, untracked)
@@ -116,7 +121,7 @@ def _differing(
     repository: Repository, old: Commit, new: Commit | None, untracked: Iterable[str]
 ) -> tuple[_Differing, _Differing]:
     """What each side has otherwise than the working tree. This machine's own settings are on neither side."""
-    before, after = repository.differing(old), repository.differing(new) if new else {}
+    before, after = repository.differing(old, alone=new is None), repository.differing(new) if new else {}
     for path in untracked:  # it is to be added
         before.setdefault(path, None)
         if new:
@@ -212,6 +217,15 @@ def _require(only: Iterable[str], known: Collection[str]) -> None:
     for name in only:
         if name not in known:
             raise UnknownName("recipe", name, known)
+
+
+def _require_project(repository: Repository, *commits: Commit | None) -> None:
+    """Raises `UserError` where neither side has recipes or configuration in the current folder."""
+    if any(Path(name).is_dir() for name in PARTS) or any(one and repository.holds(one, *PARTS) for one in commits):
+        return
+    found = repository.projects()
+    hint = f"run it in the folder {' or '.join(found[:NAMED])}" if found else "run it in the folder of the project"
+    raise UserError(f"{Path.cwd()} has no {' and no '.join(PARTS)}, on neither side: it is no project", hint)
 
 
 def _remove_left_over() -> None:

@@ -155,7 +155,7 @@ class Tree:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name == ".git" or path in self.links or Path(entry.path) in self.root.parents:
                 continue
-            if path in self.differing and not self._submodule(path):
+            if path in self.differing and not self._is_submodule(path):
                 continue
             if path in self.known:
                 continue  # a link that this side does not have
@@ -183,11 +183,18 @@ class Tree:
         blob = self.differing[path]
         return blob is not None and blob.mode != SUBMODULE or blob is None and path not in self._below
 
-    def _submodule(self, path: str) -> bool:
+    def _is_submodule(self, path: str) -> bool:
         blob = self.differing.get(path)
-        if blob is None or blob.mode != SUBMODULE:
+        return blob is not None and blob.mode == SUBMODULE
+
+    def _submodule(self, path: str) -> bool:
+        """Whether a path that is needed is a submodule which differs: that is told."""
+        if not self._is_submodule(path):
             return False
-        told = f"{path}: another commit of this submodule; its files are taken from the working tree on both sides"
+        told = (
+            f"{path}: another commit of this submodule, or changes in it that are not committed; its files are taken "
+            "from the working tree on both sides"
+        )
         if told not in self.unknown:
             self.unknown.append(told)
         return True

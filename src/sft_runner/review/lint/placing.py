@@ -42,7 +42,7 @@ def place(subject: Subject, composition: Composition, message: str, hint: str = 
     keys = list(dict.fromkeys(composition.keys(message)))
     own = [key for key in keys if key in subject.chosen or _says(subject, composition, key)]
     if subject.kind == MAIN or subject.kind == CHOICE and composition.found is None:  # with the defaults it composes
-        line = _line(subject, own[0]) if own else subject.line_of(("defaults",))
+        line = _line(subject, own[0], message) if own else subject.line_of(("defaults",))
         return Placed(Remark(line, message, hint), OWN)
     if subject.kind != RECIPE:
         others = [key for key in keys if key not in own and composition.origin(key)]
@@ -51,7 +51,7 @@ def place(subject: Subject, composition: Composition, message: str, hint: str = 
     typed = [key for key in keys if composition.typed(key)] or ([] if own else composition.named(message))
     for key in own:
         if key not in typed:
-            return Placed(Remark(_line(subject, key), message, hint, key.rpartition(".")[2]), OWN)
+            return Placed(Remark(_line(subject, key, message), message, hint, key.rpartition(".")[2]), OWN)
     if typed:
         return Placed(Remark(subject.line_of_header("command"), message, hint, typed[0]), COMMAND)
     origins = tuple(place for key in keys if (place := composition.origin(key)))
@@ -74,10 +74,13 @@ def _says(subject: Subject, composition: Composition, key: str) -> bool:
     return composition.said(key, subject.path)
 
 
-def _line(subject: Subject, key: str) -> int:
-    """The line of a key, of the nearest one above it, or of the choice in a group."""
+def _line(subject: Subject, key: str, message: str) -> int:
+    """The line of a key, of one inside it that the message names, or of the choice in a group."""
     if key in subject.chosen:
         return subject.chosen[key][0]
+    inside = [said for said in subject.settings if said.startswith(f"{key}.")]
+    if named := [said for said in inside if re.search(rf"(?<![\w.]){re.escape(said)}(?![\w.])", message)]:
+        return subject.line_of(subject.settings[max(named, key=len)][0])
     return subject.line_of(next((path for said, (path, _) in subject.settings.items() if _below(said, key)), ()))
 
 

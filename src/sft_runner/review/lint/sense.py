@@ -1,14 +1,17 @@
 """Rules about values that the pipeline takes, or finds only when it reads rows, and that cannot be meant."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from sft_runner.data.formats import FORMATS
-from sft_runner.errors import suggestion
+from sft_runner.config import conflicts
+from sft_runner.data.formats import unknown_columns
 from sft_runner.review.lint.finding import ERROR, WARNING, Remark
 from sft_runner.review.lint.rule import rule
 from sft_runner.review.lint.subject import CHOICE, LOCAL, RECIPE, Subject
 
+COLUMNS = re.compile(r"data\.columns|(data\.sources|evaluate\.sets)\.[^.]+\.columns")
+"""Keys whose value is a map of columns."""
 OF_ONE_RUN = {
     "dry_run": "every run with it only plans",
     "force": "every run with it does these stages again",
@@ -37,15 +40,15 @@ def missing_value(subject: Subject) -> Iterator[Remark]:
 
 @rule(ERROR, RECIPE, CHOICE)
 def unknown_column(subject: Subject) -> Iterator[Remark]:
-    """`data.columns` fills a column that the format does not have."""
+    """`data.columns`, or the map of one source or set, fills a column that the format does not have."""
     run = subject.composition.run if subject.composition else None
-    formats = [FORMATS[run.config.data.format]] if run and run.config.data.format in FORMATS else FORMATS.values()
-    known = sorted({column for one in formats for column in one.known()})
+    formats = {key: form for key, form, _ in conflicts.columns(run.config)} if run else {}
     for key, (path, _) in subject.settings.items():
-        name = key.removeprefix("data.columns.")
-        if name != key and name not in known:
-            message, hint = f"data.columns: column '{name}' does not exist", suggestion(name, known)
-            yield Remark(subject.line_of(path), message, hint, name)
+        above, _, name = key.rpartition(".")
+        if not COLUMNS.fullmatch(above):
+            continue
+        for error in unknown_columns([name], formats.get(above, "auto"), above):
+            yield Remark(subject.line_of(path), error.message, error.hint, name)
 
 
 @rule(WARNING, RECIPE, CHOICE)

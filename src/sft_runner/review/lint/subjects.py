@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sft_runner.config.sources import folders, group_of, read, recipes
-from sft_runner.review.lint.composition import baseline
+from sft_runner.review.cases import HARDWARE, said
+from sft_runner.review.lint.composition import baseline, compose
 from sft_runner.review.lint.subject import CHOICE, LOCAL, LOCK, MAIN, RECIPE, RECORD, UNREAD, Subject
 
 ENDINGS = {".lock": LOCK, ".results.md": RECORD}
@@ -46,12 +47,13 @@ def _extends(recipe: Subject) -> bool:
 
 
 def _reads(recipe: Subject, paths: set[Path]) -> bool:
-    """Whether a word of one of these files goes into the recipe."""
-    composition = recipe.composition
-    if composition is None or composition.found is None:
-        return composition is not None  # one with mistakes of its own is no matter of this change
-    words = (said for values in composition.found.said.values() for said in values)
-    return any(said.place.file in paths for said in words)
+    """Whether a word of one of these files goes into the recipe: as its command composes it, else on the CPU."""
+    if recipe.composition is None:
+        return False  # one with mistakes of its own is no matter of this change
+    found = recipe.composition.found or compose([said("recipe", recipe.name), f"hardware={HARDWARE}"]).found
+    if found is None:
+        return True
+    return any(word.place.file in paths for words in found.said.values() for word in words)
 
 
 def groups_read() -> set[str]:
