@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from sft_runner import git
 from sft_runner.errors import DataError, MachineError
 
 FORM = "git+https://HOST/OWNER/REPOSITORY@COMMIT#subdirectory=DIR"
@@ -37,20 +38,9 @@ ENVIRONMENT = {
     "GIT_ASKPASS": "",
     "SSH_ASKPASS": "",
     "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_TEMPLATE_DIR": "",  # a template may bring hooks
     "LC_ALL": "C",  # messages in one language
 }
-LOCAL_VARIABLES = {
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_TEMPLATE_DIR",
-    "GIT_WORK_TREE",
-}
-"""They would lead git to another repository, such as the one whose hook runs this program."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +132,7 @@ class GitAddress:
 
     def _git(self, folder: Path, *words: str, said: str = "") -> None:
         settings = [word for key, value in SETTINGS.items() for word in ("-c", f"{key}={value}")]
-        environment = {key: value for key, value in os.environ.items() if key not in LOCAL_VARIABLES} | ENVIRONMENT
+        environment = git.environment() | ENVIRONMENT
         environment["GIT_ALLOW_PROTOCOL"] = self.url.partition("://")[0]
         environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
         ended = subprocess.run(
