@@ -32,11 +32,16 @@ evaluate:
 def write_project(folder: Path, model: str = "", rows: int = 20) -> Path:
     """`recipes/mine.yaml` and its rows; `model` instead of the embedded one."""
     (folder / "recipes").mkdir()
-    own = RECIPE.replace("data:\n", f"model: {{name: {model}}}\ndata:\n", 1) if model else RECIPE
-    (folder / "recipes/mine.yaml").write_text(own)
+    write_recipe(folder, model)
     lines = (f'{{"question": "What is {n}?", "answer": "It is {n}."}}\n' for n in range(rows))
     (folder / "rows.jsonl").write_text("".join(lines))
     return folder
+
+
+def write_recipe(folder: Path, model: str = "") -> None:
+    """`recipes/mine.yaml` with a model of this name, instead of the embedded one."""
+    own = RECIPE.replace("data:\n", f"model: {{name: {model}}}\ndata:\n", 1) if model else RECIPE
+    (folder / "recipes/mine.yaml").write_text(own)
 
 
 def write_snapshot(hub: Path, commit: str = COMMIT, newest: bool = True) -> Path:

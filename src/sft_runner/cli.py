@@ -71,7 +71,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _main(sys.argv[1:])
-        sys.stdout.flush()  # while what goes wrong with it can still be told
+        if sys.stdout:  # None where the command was started without one
+            sys.stdout.flush()  # while what goes wrong with it can still be told
     except SftError as error:
         screen.fail(error)
         code = error.exit_code

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from sft_runner import hardware, recipe, seal
 from sft_runner.config.schema import Config
 from sft_runner.disk import explained, json_bytes, read_json, write_json
-from sft_runner.errors import Mistake, UnknownName, UserError
+from sft_runner.errors import UnknownName, UserError
 from sft_runner.evaluation import gates
 from sft_runner.evaluation.verdict import Verdict
 from sft_runner.masking import masked
@@ -181,13 +181,11 @@ def _adapter_by_name(name: str, config: Config) -> Path:
     names = {state["name"] for _, state in runs(output_dir) if state.get("name")}
     if "/" in name or name not in names:
         if names and "/" not in name:
-            raise UnknownName("run", name, names, f"{KEY}: ", Mistake.MISSING_PATH, KEY)
+            raise UnknownName("run", name, names, f"{KEY}: ")
         raise UserError(
             f"{KEY}: there is no folder and no run '{name}'",
             "give a run folder, the name of a run, or a folder with a PEFT adapter"
             + (f"; runs in {output_dir}: {', '.join(sorted(names))}" if names else ""),
-            Mistake.MISSING_PATH,
-            KEY,
         )
     finished = [folder for folder, state in runs(output_dir, name) if _finished(state)]
     found = next((folder for folder in finished if (folder / "adapter").exists()), None)

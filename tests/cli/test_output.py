@@ -20,6 +20,12 @@ def test_a_full_disk_below_the_output_is_told_in_a_line(words: str, tmp_path: Pa
     assert "Traceback" not in ended.stderr
 
 
+def test_no_output_at_all_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m sft_runner recipe=quickstart dry_run=true >&-"
+    ended = subprocess.run(command, shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sft_runner", "keys"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shown:

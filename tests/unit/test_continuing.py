@@ -1,5 +1,6 @@
 """`train.continue_from`: what it names, what does not fit, what counts of it, and the model that comes out."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from adapters import BASE, adapter
 from random_models import write_adapter, write_model
 from sft_runner.config.schema import Config, Lora, Model, Quantization, Train
 from sft_runner.disk import write_json
@@ -21,6 +21,27 @@ from sft_runner.runs import adapter_of
 from sft_runner.stages import STAGES
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+BASE = "embedded:tiny"
+
+
+def adapter(folder: Path, **changes: Any) -> Path:
+    """A PEFT folder as far as planning reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": BASE,
+        "revision": None,
+        "r": 4,
+        "lora_alpha": 8,
+        "lora_dropout": 0.1,
+        "target_modules": ["v_proj", "q_proj"],
+        "use_dora": False,
+        "use_rslora": False,
+        "init_lora_weights": True,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(values | changes))
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    return folder
 
 
 def run(output_dir: Path, name: str, time: str, state: str = "completed", **changes: Any) -> Path:

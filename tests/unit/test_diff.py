@@ -865,6 +865,28 @@ def test_a_submodule_counts_by_what_recipes_read_of_it(project: Path, capsys: py
     assert (code, found["unknown"]) == (0, [])
 
 
+def test_a_submodule_that_is_as_it_was_is_not_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever lies in it untracked, git is told not to look at it, or git cannot look into it."""
+    inner = project / "data/rows/inner"
+    inner.mkdir()
+    (inner / "c.jsonl").write_text(ROWS)
+    git(inner, "init", "-q")
+    commit(inner)
+    commit(project)
+    (inner / "c.pyc").write_text("rubbish")
+    code, found = diff(capsys, "HEAD")
+    assert (code, found["unknown"]) == (0, [])
+    git(project, "update-index", "--assume-unchanged", "data/rows/inner")
+    code, found = diff(capsys, "HEAD")
+    assert (code, found["unknown"]) == (0, [])
+    git(project, "update-index", "--no-assume-unchanged", "data/rows/inner")
+    shutil.rmtree(inner / ".git")
+    (inner / ".git").write_text("gitdir: nowhere\n")
+    code, found = diff(capsys, "HEAD")
+    assert code in (0, 2)
+    assert found["changes"] == []
+
+
 @pytest.mark.parametrize("mark", ["--assume-unchanged", "--skip-worktree"])
 def test_files_that_git_does_not_look_at(mark: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The run reads what is there, whatever git was told."""

@@ -316,6 +316,10 @@ CASES: dict[str, tuple[dict[str, str], list[tuple[str, int, str]]]] = {
         {"recipes/a.yaml": TINY + "data:\n  template: ${oc.env:NO_SUCH_THING}\n"},
         [("recipes/a.yaml", 8, "unset-variable")],
     ),
+    "a byte order mark in conf/sft.yaml": (
+        {"conf/sft.yaml": "\ufeff# @package _global_\n" + (ROOT / "conf/sft.yaml").read_text(), "recipes/a.yaml": TINY},
+        [("conf/sft.yaml", 1, "package-header"), ("conf/sft.yaml", 1, "hides-shipped")],
+    ),
     "a key of conf/sft.yaml": (
         {"conf/sft.yaml": "trian: {}\n" + (ROOT / "conf/sft.yaml").read_text(), "recipes/a.yaml": TINY},
         [("conf/sft.yaml", 1, "unknown-key"), ("conf/sft.yaml", 1, "hides-shipped")],

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adapters import adapter
-from locks import COMMIT, HUB_MODEL, OTHER, write_project, write_snapshot
+from locks import COMMIT, HUB_MODEL, OTHER, write_project, write_recipe, write_snapshot
 from sft_runner import load, plan
 from sft_runner.commands.lock import main
 from sft_runner.config import sources
@@ -346,17 +345,14 @@ def test_what_is_not_on_this_machine_is_a_note(
     assert lock("--check", "--strict") == 2
 
 
-@pytest.mark.parametrize("part", ["data.path", "model.name", "train.continue_from"])
+@pytest.mark.parametrize("part", ["data.path", "model.name"])
 def test_what_is_not_checked_in_is_a_note(
     part: str, project: Path, lock: Lock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Data, a model's folder and an earlier run lie on the machine of whoever locks, and not in the repository."""
+    """Data and a model's folder lie on the machine of whoever locks, and not in the repository."""
     place, words = project / "rows.jsonl", list[str]()
     if part == "model.name":
         place, words = shutil.copytree(files.EMBEDDED / "tiny", project / "base"), ["model.name=./base"]
-    elif part == "train.continue_from":
-        place = adapter(project / "earlier")
-        words = [f"{part}=earlier"]
     lock("mine", *words)
     assert lock("--check", "--strict") == 0
     place.rename(tmp_path / "elsewhere")
@@ -366,6 +362,10 @@ def test_what_is_not_checked_in_is_a_note(
     assert "note: recipes/mine.lock, line " in said
     assert place.name in said
     assert lock("--check", "--strict") == 2
+    edit(project / "recipes/mine.yaml", "learning_rate: 2e-4", "learning_rate: 9e-4")
+    assert lock("--check") == 2
+    assert "train.learning_rate 0.0002 -> 0.0009" in capsys.readouterr().out
+    edit(project / "recipes/mine.yaml", "learning_rate: 9e-4", "learning_rate: 2e-4")
     with pytest.raises(UserError, match=f"{part}: there is no"):
         plan(load("recipe=mine", "hardware=cpu", "locked=true", *words))
 
@@ -494,6 +494,28 @@ def test_several_sources_and_sets(project: Path, lock: Lock, capsys: pytest.Capt
     assert ": data: a (20 rows, other bytes)" in said
     assert ": sets: s (3 rows, other bytes)" in said
     assert "data: b" not in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("path: rows.jsonl", "path: row.jsonl"),
+        ("name: ./base", "name: ./bas"),
+        ("train:", "train:\n  continue_from: x"),
+    ],
+)
+def test_what_is_named_otherwise_and_not_here_drifts(
+    old: str, new: str, tmp_path: Path, lock: Lock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what the lock names may be elsewhere."""
+    project = Path.cwd()
+    write_recipe(project, "./base")
+    shutil.copytree(files.EMBEDDED / "tiny", project / "base")
+    lock("mine")
+    edit(project / "recipes/mine.yaml", old, new)
+    capsys.readouterr()
+    assert lock("--check") == 2
+    assert "there is no" in capsys.readouterr().out
 
 
 def test_the_same_bytes_in_two_sources_have_rows_of_their_own(project: Path, lock: Lock) -> None:

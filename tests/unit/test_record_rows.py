@@ -420,6 +420,7 @@ HEADER = "# result:   exact match 0 % -> 41.0 % on 4 held-out rows, 9.7 s of tra
         ),
         ("# result:\n#   a note\n", "{}\n#   a note\n"),
         ("# goal: g\n# result:\n#   not measured yet\n# command: c\n", "# goal: g\n{}\n# command: c\n"),
+        ("# result:\n# The 7B is not measured yet.\n", "{}\n# The 7B is not measured yet.\n"),
         ("# goal: x\n\n# --- a\n# result: of b\na: 1\n", "# goal: x\n{}\n\n# --- a\n# result: of b\na: 1\n"),
         ("# Copyright: me\n\n# goal: x\n", "# Copyright: me\n\n# goal: x\n{}\n"),
         ("\ufeff# result:\n# goal: x\n", "\ufeff{}\n# goal: x\n"),

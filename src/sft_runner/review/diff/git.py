@@ -2,16 +2,15 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sft_runner.errors import UnknownName, UserError
 from sft_runner.review.diff.calling import Ended, ask, begun, complaint, without_filters
+from sft_runner.review.diff.index import LINK, Blob, Index
 
-LINK, SUBMODULE = "120000", "160000"
-"""Modes of entries that are no files."""
 CHUNK = 1 << 20
 """Bytes that are read at once."""
 _ABSENT = "000000"
@@ -28,26 +27,6 @@ class Commit:
 
     def __str__(self) -> str:
         return f"{self.oid[:10]} ({self.told})" if not self.oid.startswith(self.told) else self.oid[:10]
-
-
-@dataclass(frozen=True)
-class Blob:
-    """What a commit has at a path."""
-
-    mode: str
-    """`100644`, `100755`, `120000` for a link, `160000` for a submodule."""
-    oid: str
-    """Name of its bytes."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A file of the index."""
-
-    blob: Blob
-    """What is there."""
-    unwatched: bool
-    """Whether git takes it for unchanged whatever the working tree has: `--assume-unchanged`, `--skip-worktree`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +53,8 @@ class Repository:
             said = complaint(ended)
             if "not a git repository" in said or "must be run in a work tree" in said:
                 hint = "diff compares with a commit; run it in the folder of the project, after git init and a commit"
+                if "GIT_DIR" in os.environ:
+                    hint = "GIT_DIR counts for nothing here: the repository is that around the folder"
                 raise UserError(f"there is no git repository around {folder}", hint)
             lines = ended.stderr.decode(errors="replace").split("\n")
             hint = next(
@@ -124,13 +105,12 @@ class Repository:
         None where it has nothing. With `alone`, the working tree itself is the other side, so that changes inside of a
         submodule that are not committed there count. Raises `UserError` where git fails.
         """
-        inside = list(_submodules(self)) if alone else []
-        ended = ask(
-            self.top,
-            *("diff", "--raw", "-z", "--no-abbrev", "--no-renames"),
-            *(f"--ignore-submodules={'none' if inside else 'dirty'}", commit.oid, "--"),
-            more=without_filters([self.top, *inside]) if inside else self.variables,
-        )
+        inside = list(self._index.submodules()) if alone else []
+        words = ("diff", "--raw", "-z", "--no-abbrev", "--no-renames")
+        looked = ("--ignore-submodules=untracked", commit.oid, "--")
+        ended = ask(self.top, *words, *looked, more=without_filters([self.top, *inside])) if inside else None
+        if ended is None or ended.returncode:  # git may not look into a submodule: of another owner, or broken
+            ended = self._ask(*words, "--ignore-submodules=dirty", commit.oid, "--")
         told = self._checked("diff", ended)
         fields = os.fsdecode(told).split("\0")
         found: dict[str, Blob | None] = {}
@@ -147,7 +127,7 @@ class Repository:
                 found[path] = Blob(mode, oid)
         for path in unmerged:
             found[path] = self._entry(commit, path)
-        return {**self._unwatched(), **found}
+        return {**self._index.unwatched(), **found}
 
     def untracked(self) -> list[str]:
         """Files that git neither tracks nor ignores, from the top."""
@@ -179,7 +159,7 @@ class Repository:
 
     def links(self, differing: Iterable[str]) -> dict[str, str]:
         """The links of the working tree that git tracks, and those at paths that differ: path -> target."""
-        tracked = [path for path, entry in self._special.items() if entry.blob.mode == LINK]
+        tracked = [path for path, entry in self._index.entries.items() if entry.blob.mode == LINK]
         paths = [*tracked, *differing]
         return {path: os.readlink(self.top / path) for path in paths if (self.top / path).is_symlink()}
 
@@ -207,31 +187,8 @@ class Repository:
         return [os.path.relpath(folder, self.prefix) for folder in found]
 
     @cached_property
-    def _special(self) -> dict[str, _Entry]:
-        """The links and submodules of the index, and the files that git is told not to look at."""
-        found = {}
-        for entry in os.fsdecode(self._must("ls-files", "-z", "--stage", "-v")).split("\0")[:-1]:
-            told, _, path = entry.partition("\t")
-            tag, mode, oid, stage = told.split(" ")
-            unwatched = stage == "0" and (tag.islower() or tag == "S")
-            if unwatched or mode in (LINK, SUBMODULE):
-                found[path] = _Entry(Blob(mode, oid), unwatched)
-        return found
-
-    def _unwatched(self) -> dict[str, Blob]:
-        """What the index has of files that git is told not to look at, where the working tree has something else."""
-        marked = {path: entry.blob for path, entry in self._special.items() if entry.unwatched}
-        here = {path: blob for path, blob in marked.items() if os.path.lexists(self.top / path)}
-        files = [path for path, blob in here.items() if blob.mode not in (LINK, SUBMODULE)]
-        files = [path for path in files if (self.top / path).is_file() and not (self.top / path).is_symlink()]
-        files = [path for path in files if "\n" not in path and path[0] != '"']  # git would read others from these
-        if files:
-            asked = "".join(f"{path}\n" for path in files)
-            ended = ask(self.top, "hash-object", "--stdin-paths", more=self.variables, text=os.fsencode(asked))
-            hashes = os.fsdecode(self._checked("hash-object", ended)).split("\n")
-            same = {path for path, oid in zip(files, hashes, strict=False) if oid == here[path].oid}
-            here = {path: blob for path, blob in here.items() if path not in same}
-        return here
+    def _index(self) -> Index:
+        return Index(self.top, self.variables)
 
     def _default(self) -> Commit:
         """The merge base with the default branch, else with the branch's upstream, else HEAD."""
@@ -280,12 +237,3 @@ class Repository:
 
 
 _DEPTH = "fetch the whole history: git fetch --unshallow, or fetch-depth: 0 of actions/checkout"
-
-
-def _submodules(repository: Repository) -> Iterator[Path]:
-    """The folders of all submodules that are here, those inside of others too."""
-    for path, entry in repository._special.items():
-        place = repository.top / path
-        if entry.blob.mode == SUBMODULE and (place / ".git").exists():
-            yield place
-            yield from _submodules(Repository(place, Path(), repository.shallow, repository.objects, {}))

@@ -13,7 +13,8 @@ from sft_runner.config.sources import PACKAGE, folders
 from sft_runner.errors import MachineError, UnknownName, UserError
 from sft_runner.review.diff.answers import Answer, Place, answers
 from sft_runner.review.diff.cleaning import cleaned, read_by
-from sft_runner.review.diff.git import LINK, Blob, Commit, Repository
+from sft_runner.review.diff.git import Commit, Repository
+from sft_runner.review.diff.index import LINK, Blob
 from sft_runner.review.diff.side import Request
 from sft_runner.review.diff.tree import Tree
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sft_runner.review.diff.git import LINK, SUBMODULE, Blob, Repository
+from sft_runner.review.diff.git import Repository
+from sft_runner.review.diff.index import LINK, SUBMODULE, Blob
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1"
 _LARGEST_POINTER = 1024

@@ -40,7 +40,7 @@ def hardware_in_recipe(subject: Subject) -> Iterator[Remark]:
     yield from _mistakes(subject, Mistake.HARDWARE_IN_RECIPE)
 
 
-@rule(ERROR, CHOICE)
+@rule(ERROR, CHOICE, MAIN)
 def package_header(subject: Subject) -> Iterator[Remark]:
     """A file in `conf/` whose keys belong to no part of the configuration: `# @package _global_` is missing."""
     yield from _mistakes(subject, Mistake.PACKAGE_HEADER)

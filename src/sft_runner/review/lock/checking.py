@@ -8,7 +8,7 @@ from pathlib import Path
 from sft_runner.config import sources
 from sft_runner.config.layers import layers, settled
 from sft_runner.config.run import Run
-from sft_runner.errors import Mistake, SftError, UserError
+from sft_runner.errors import SftError
 from sft_runner.fingerprint import Hashes
 from sft_runner.review.cases import said
 from sft_runner.review.lock import file, holding, making
@@ -97,11 +97,7 @@ def _entry(
         run = holding.pin(_as_locked(settled(layers(words)), held), held)
         found = making.found(run, held.words, hashes, held, counted=strict)
     except SftError as error:
-        if isinstance(error, UserError) and error.kind == Mistake.MISSING_PATH:  # without it nothing can be composed
-            text = f"nothing checked: {error.message}"
-            yield Finding(lock.path, lock.line(preset), name, preset, "lock", text, unchecked=True)
-        else:
-            yield Finding(lock.path, lock.line(preset), name, preset, "lock", error.show())
+        yield Finding(lock.path, lock.line(preset), name, preset, "lock", error.show())
         return
     unchecked = _unchecked(held, found)
     for one in drifts(held, found, place_of(run, words), left_open=False):

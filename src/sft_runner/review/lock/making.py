@@ -13,13 +13,13 @@ from typing import Any
 
 from sft_runner import hardware
 from sft_runner.config.run import Run
-from sft_runner.config.schema import Config, Data
+from sft_runner.config.schema import Config, Data, Model
 from sft_runner.data import files, sets
 from sft_runner.data.sources import Source, sources_of, told_of
 from sft_runner.data.sources.address import address_of
 from sft_runner.data.sources.content import content_of
 from sft_runner.data.template.choice import OWN
-from sft_runner.errors import DataError, Mistake
+from sft_runner.errors import DataError, Mistake, UserError
 from sft_runner.evaluation import engines
 from sft_runner.fingerprint import UNRESOLVED, Hashes, chain
 from sft_runner.model.files import locate
@@ -31,6 +31,8 @@ from sft_runner.stages import STAGES
 
 GATES = "evaluate.gates"
 """Counts for no stage, and is held all the same: who may move a gate need not be reviewed."""
+ELSEWHERE = "elsewhere/model"
+"""Stands for a folder that is not here, as a model of the hub that is not here."""
 OPEN_HASH = "open"
 """Stands for the bytes of data that is left open."""
 
@@ -54,20 +56,23 @@ def found(
 ) -> Found:
     """What a run is made of.
 
-    Held against the entry `before`, the stages are its own too, data that is not there is unknown, and rows are counted
-    only where the bytes are others, unless all are to be `counted`.
+    Held against the entry `before`, the stages are its own too, what it names and is not there is unknown, and rows are
+    counted only where the bytes are others, unless all are to be `counted`.
     Raises `UserError` for a model or data that cannot be used.
     """
+    asked = run.config.model
+    if before and before.model.name == relative(asked.name) and _is_gone(asked):
+        run = replace(run, config=replace(run.config, model=replace(asked, name=ELSEWHERE)))
     run = engines.settled(run)
     config = run.config
     unknown: dict[str, str] = {}
-    weights, tokenizer, template = _model(config, hashes, unknown)
+    weights, tokenizer, template = _model(config, asked.name, hashes, unknown)
     known: dict[str, Held | None] = {}
     ends: set[tuple[str, str]] = set()
-    asked = {"data": config.data if config.data.path or config.data.sources else None, "sets": sets.as_data(config)}
-    for kind, data in asked.items():
+    parts = {"data": config.data if config.data.path or config.data.sources else None, "sets": sets.as_data(config)}
+    for kind, data in parts.items():
         known[kind] = _held(kind, data, hashes, before, unknown, counted, ends) if data else None
-    data_hashes = {kind: _hash(data, kind in unknown, hashes) for kind, data in asked.items()}
+    data_hashes = {kind: _hash(data, kind in unknown, hashes) for kind, data in parts.items()}
     data_hashes["data"] = data_hashes["data"] or OPEN_HASH
     stages = _stages(config, before)
     fingerprints: dict[str, str] = {}
@@ -97,7 +102,7 @@ def found(
         settings={key: plain(value) for key, value in settings.items()},
         libraries=versions,
     )
-    return Found(entry, config, unknown, frozenset(ends))
+    return Found(entry, replace(config, model=asked), unknown, frozenset(ends))
 
 
 def preset_of(run: Run) -> str:
@@ -125,12 +130,23 @@ def _stages(config: Config, before: Entry | None) -> list[str]:
     return [name for name in STAGES if name in needed]
 
 
-def _model(config: Config, hashes: Hashes, unknown: dict[str, str]) -> tuple[Weights, str | None, str | None]:
+def _is_gone(asked: Model) -> bool:
+    """Whether this names a folder that is not here."""
+    try:
+        locate(asked)
+    except UserError as error:
+        return error.kind == Mistake.MISSING_PATH
+    return False
+
+
+def _model(
+    config: Config, name: str, hashes: Hashes, unknown: dict[str, str]
+) -> tuple[Weights, str | None, str | None]:
     located = locate(config.model)
-    weights = Weights(relative(config.model.name), located.commit, model.weights(located, hashes), located.own_code)
+    weights = Weights(relative(name), located.commit, model.weights(located, hashes), located.own_code)
     template = model.template(config, located.folder, hashes)
     if located.folder is None:
-        unknown["tokenizer"] = f"{config.model.name} is not on this machine"
+        unknown["tokenizer"] = f"{name} is not on this machine"
         if located.commit is None:
             unknown["model"] = unknown["tokenizer"]
         if template is None:
@@ -156,7 +172,7 @@ def _held(
             with told_of(source):
                 content = content_of(address_of(source.path), source.format)
         except DataError as error:
-            if before is None or error.kind != Mistake.MISSING_PATH:
+            if error.kind != Mistake.MISSING_PATH or held is None or source.name not in held.sources:
                 raise
             content = None  # data need not be checked in with the lock
         if content is None:

@@ -74,15 +74,17 @@ def _own(top: str) -> list[re.Match[str]]:
 
 def _found(text: str) -> tuple[int, int] | None:
     """Where the line begins and ends in the header's own block, with the lines that go on with it: their text stands
-    below its text, or further in, or says that nothing was measured. A person's notes behind it do not."""
+    below its text, or further in; of an empty one it may say that nothing was measured. A person's notes behind it do
+    not."""
     top = _top(text)
     for block in _own(top):
         if line := _LINE.search(top, block.start(), block.end()):
             column = _width(line["key"]) if line["said"] else _width(line["key"].rstrip()) + 1
             end = line.end()
-            while (more := _NEXT.match(top, end, block.end())) and (
-                OPEN in more[0] or _width(more["before"]) >= column
-            ):
+            while more := _NEXT.match(top, end, block.end()):
+                is_open = not line["said"] and more[0].lstrip("#\r\n \t").startswith(OPEN)
+                if not is_open and _width(more["before"]) < column:
+                    break
                 end = more.end()
             return line.start(), end
     return None
