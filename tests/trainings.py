@@ -1,5 +1,6 @@
 """Trainings of a random model: small enough for a second, with everything that makes resuming hard."""
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -110,6 +111,7 @@ def attempt(
     world: str, folder: str, die_at: str = "", out_of_memory: tuple[int, int] | None = None, **changes: Any
 ) -> None:
     """One attempt, in a process of its own, killed at `die_at`: `save:6`, `look:6`, `descent`, `written` or `end`."""
+    gc.freeze()  # what was imported before the fork is not looked through at each collection
     torch.set_num_threads(1)
     moment, _, place = die_at.partition(":")
     if moment:
