@@ -27,11 +27,12 @@ LONGER = [
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(small: Path) -> dict[str, Any]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The files of the adapter that nobody disturbed."""
-    ended = sft(*LONGER, f"output_dir={small / 'outputs-whole'}", cwd=small)
+    folder = tmp_path_factory.mktemp("whole")
+    ended = sft(*LONGER, cwd=folder)
     assert ended.code == 0, ended.said
-    return adapter(small / "outputs-whole")
+    return adapter(folder / "outputs")
 
 
 def adapter(outputs: Path) -> dict[str, Any]:
