@@ -53,7 +53,7 @@ def prove(family: str, folder: Path, found: list[Example]) -> int:
 @pytest.mark.parametrize("family", ["qwen-2.5", "llama-3.1"])
 @pytest.mark.parametrize("name", FILES)
 def test_ids_are_those_of_apply_chat_template(tmp_path: Path, family: str, name: str) -> None:
-    found = list(islice(examples(name), 1000))
+    found = list(islice(examples(name), 300))
     assert prove(family, tmp_path, found) == len(found) > 250
 
 
