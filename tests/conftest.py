@@ -6,8 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from sft_runner.launcher import Workers
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -38,6 +42,18 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _own_caches(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """File hashes are remembered in a folder of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(next(_caches)))
+
+
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Workers"]:
+    """One warm worker for all runs that tests start from Python, as a sweep has one for all its jobs."""
+    from sft_runner.launcher import Workers
+    from sft_runner.runner import PRELOADED
+
+    made = Workers()
+    made.start([*PRELOADED, "trl.trainer.sft_trainer"], tmp_path_factory.mktemp("workers") / "worker.log")
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from command import Ended, sft
+from sft_runner import load, plan
+from sft_runner.launcher import Workers
+from sft_runner.outcome import Outcome
+from sft_runner.runner import execute
 
 GOOD = {"question": "What is it?", "answer": "It is this."}
 DEEP = "[" * 100_000
@@ -113,9 +117,22 @@ CASES: dict[str, tuple[str, Content, list[str]]] = {
 }
 
 
+FIXED = ["recipe=custom", "model=tiny", "stage=prepare", "hardware=cpu", "tracking=none"]
+
+
 def prepare(path: Path, *words: str) -> Ended:
-    fixed = ["recipe=custom", "model=tiny", "stage=prepare", "hardware=cpu", "tracking=none"]
-    return sft(*fixed, f"data.path={path}", *words, cwd=path.parent)
+    return sft(*FIXED, f"data.path={path}", *words, cwd=path.parent)
+
+
+@pytest.fixture
+def run(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """The same as `prepare`, without a command of its own."""
+
+    def running(path: Path, *words: str) -> Outcome:
+        monkeypatch.chdir(path.parent)
+        return execute(plan(load(*FIXED, f"data.path={path}", *words)), workers)
+
+    return running
 
 
 def write(path: Path, content: Content) -> None:
@@ -132,6 +149,14 @@ def assert_told(ended: Ended, told: list[str]) -> None:
         assert text in ended.err, ended.err
 
 
+def assert_failed(outcome: Outcome, told: list[str]) -> None:
+    """The same of a run without a command."""
+    assert outcome.error is not None
+    assert (outcome.state, outcome.error.exit_code) == ("failed", 2), outcome.error
+    for text in told:
+        assert text in outcome.error.show(), outcome.error.show()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_bad_data_is_told_before_anything_starts(case: str, tmp_path: Path) -> None:
     name, content, told = CASES[case]
@@ -140,32 +165,36 @@ def test_bad_data_is_told_before_anything_starts(case: str, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-LATE: dict[str, tuple[str, Content, list[str]]] = {
-    "a number as answer": ("rows.jsonl", lines(GOOD | {"answer": 3}), ["line 50000", "answer is a number"]),
-    "not JSON": ("rows.jsonl", lines("what?"), ["line 50000", "not JSON"]),
-}
+def late(path: Path, last: bytes) -> Path:
+    """A file whose last row is behind what is looked at before a run begins."""
+    write(path, lines(*(GOOD | {"question": f"What is {i}?"} for i in range(49_999))) + last)
+    return path
 
 
-@pytest.mark.parametrize("case", LATE)
-def test_what_only_prepare_finds_leaves_no_stage_behind(case: str, tmp_path: Path) -> None:
-    name, last, told = LATE[case]
-    assert isinstance(last, bytes)
-    write(tmp_path / name, lines(*(GOOD | {"question": f"What is {i}?"} for i in range(49_999))) + last)
-    assert_told(prepare(tmp_path / name), [f"data.path: {name}, ", *told])
+def test_what_only_prepare_finds_leaves_no_stage_behind(tmp_path: Path) -> None:
+    last = lines(GOOD | {"answer": 3})
+    told = ["data.path: rows.jsonl, ", "line 50000", "answer is a number"]
+    assert_told(prepare(late(tmp_path / "rows.jsonl", last)), told)
     assert not list((tmp_path / "outputs").glob("stages/**/manifest.json"))
 
 
-def test_rows_that_are_all_dropped_are_an_error(tmp_path: Path) -> None:
+def test_a_last_line_that_is_no_json_leaves_no_stage_behind(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    told = ["data.path: rows.jsonl, ", "line 50000", "not JSON"]
+    assert_failed(run(late(tmp_path / "rows.jsonl", lines("what?"))), told)
+    assert not list((tmp_path / "outputs").glob("stages/**/manifest.json"))
+
+
+def test_rows_that_are_all_dropped_are_an_error(run: Callable[..., Outcome], tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", lines(*[GOOD | {"answer": ""}] * 20))
-    assert_told(prepare(tmp_path / "rows.jsonl"), ["data.path", "20", "empty_answer"])
+    assert_failed(run(tmp_path / "rows.jsonl"), ["data.path", "20", "empty_answer"])
     assert not list((tmp_path / "outputs").glob("stages/**/manifest.json"))
 
 
-def test_bad_rows_are_dropped_and_counted_where_the_user_says_so(tmp_path: Path) -> None:
+def test_bad_rows_are_dropped_and_counted_where_the_user_says_so(run: Callable[..., Outcome], tmp_path: Path) -> None:
     good = [GOOD | {"question": f"What is {i}?"} for i in range(30)]
     write(tmp_path / "rows.jsonl", b"\xef\xbb\xbf" + lines(*good[:20], "what?", "", *good[20:], b"\xff"))
-    ended = prepare(tmp_path / "rows.jsonl", "data.bad_rows=drop")
-    assert ended.code == 0, ended.said
+    outcome = run(tmp_path / "rows.jsonl", "data.bad_rows=drop")
+    assert outcome.state == "completed", outcome.error
     (report,) = (tmp_path / "outputs").glob("stages/prepare/*/report.json")
     rows = json.loads(report.read_text())["rows"]
     assert rows["dropped"]["malformed"] == 2
@@ -176,10 +205,9 @@ def test_bad_rows_are_dropped_and_counted_where_the_user_says_so(tmp_path: Path)
 def test_mistakes_in_several_sources_are_told_at_once(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", lines(GOOD, "what?"))
     write(tmp_path / "b.csv", b"question,answer\nq\n")
-    fixed = ["recipe=custom", "model=tiny", "stage=prepare", "hardware=cpu", "tracking=none"]
-    ended = sft(*fixed, "data.sources={one: {path: a.jsonl}, two: {path: b.csv}}", cwd=tmp_path)
+    ended = sft(*FIXED, "data.sources={one: {path: a.jsonl}, two: {path: b.csv}}", cwd=tmp_path)
     assert_told(ended, ["data.sources.one: a.jsonl, line 2", "data.sources.two: b.csv, line 2"])
-    ended = sft(*fixed, "data.sources={one: {path: a.jsonl, wieght: 2}}", cwd=tmp_path)
+    ended = sft(*FIXED, "data.sources={one: {path: a.jsonl, wieght: 2}}", cwd=tmp_path)
     assert_told(ended, ["data.sources.one.wieght", "did you mean 'data.sources.one.weight'"])
 
 
@@ -193,11 +221,11 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     assert_told(prepare(tmp_path / "rows.jsonl"), ["is neither a file nor a folder"])
 
 
-def test_a_bad_first_row_is_dropped_like_any_other(tmp_path: Path) -> None:
+def test_a_bad_first_row_is_dropped_like_any_other(run: Callable[..., Outcome], tmp_path: Path) -> None:
     good = [GOOD | {"question": f"What is {i}?"} for i in range(30)]
     write(tmp_path / "rows.jsonl", lines({"junk": 1}, *good))
-    ended = prepare(tmp_path / "rows.jsonl", "data.bad_rows=drop")
-    assert ended.code == 0, ended.said
+    outcome = run(tmp_path / "rows.jsonl", "data.bad_rows=drop")
+    assert outcome.state == "completed", outcome.error
     (report,) = (tmp_path / "outputs").glob("stages/prepare/*/report.json")
     assert json.loads(report.read_text())["rows"]["dropped"]["malformed"] == 1
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from command import SMALL, actions, manifest, sft
+from sft_runner import load, plan
 from sft_runner.disk import read_json
+from sft_runner.launcher import Workers
+from sft_runner.runner import execute
 
 STAGES = ["prepare", "baseline", "train", "merge", "evaluate", "serve"]
 
@@ -98,12 +101,15 @@ def test_only_what_depends_on_a_change_runs(small: Path, change: list[str], runs
     assert why in ended.out
 
 
-def test_a_changed_byte_in_the_data_runs_everything(copied: Path) -> None:
+def test_a_changed_byte_in_the_data_runs_everything(
+    copied: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(20)]
     file = copied / "my.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["recipe=qa", "model=tiny", "hardware=cpu", f"data.path={file}", "stage=prepare"]
-    assert sft(*words, cwd=copied).code == 0
+    monkeypatch.chdir(copied)
+    assert execute(plan(load(*words, "tracking=none")), workers).state == "completed"
     assert actions(sft(*words, "dry_run=true", cwd=copied).out) == {"prepare": "cached"}
     file.write_text(file.read_text().replace("What is 3 + 1?", "What is 3 + 9?"))
     ended = sft(*words, "stage=all", "dry_run=true", cwd=copied)
@@ -119,11 +125,15 @@ def test_moved_outputs_are_still_cached(copied: Path) -> None:
     assert "elsewhere" in ended.out.split("model: ")[1]
 
 
-def test_force_runs_a_stage_again_and_keeps_the_others(copied: Path) -> None:
+def test_force_runs_a_stage_again_and_keeps_the_others(
+    copied: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = manifest(copied, "evaluate")["created"]
-    ended = sft(*SMALL, "force=[evaluate]", "stage=evaluate", cwd=copied)
-    assert ended.code == 0, ended.said
-    assert actions(ended.out)["train"] == "cached"
+    monkeypatch.chdir(copied)
+    planned = plan(load(*SMALL, "force=[evaluate]", "stage=evaluate", "tracking=none"))
+    assert {step.stage for step in planned.steps if step.action != "cached"} == {"evaluate"}
+    outcome = execute(planned, workers)
+    assert outcome.state == "completed", outcome.error
     assert manifest(copied, "evaluate")["created"] > before
 
 
