@@ -37,9 +37,10 @@ def test_the_base_cannot_do_it_and_the_tuned_model_can(finished: Path) -> None:
 
 
 def test_the_merged_model_is_the_trained_one(finished: Path) -> None:
-    found = manifest(finished, "merge")["metrics"]["difference"]
-    assert found["relative"] < 1e-4
-    assert found["equal_greedy"] == 1.0
+    proof = manifest(finished, "merge")["metrics"]
+    assert proof["difference"]["relative"] < 1e-4
+    assert proof["difference"]["equal_greedy"] == 1.0
+    assert proof["changed_modules"] == proof["adapted_modules"] > 0
 
 
 def test_again_is_cached(finished: Path) -> None:
