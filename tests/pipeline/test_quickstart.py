@@ -106,7 +106,7 @@ def ask(port: int, day: str) -> str:
 
 def test_data_that_nobody_here_wrote(shared_data: Path, tmp_path: Path) -> None:
     words = ["recipe=qa", "model=tiny", "hardware=cpu", f"data.path={shared_data / 'gsm8k_train.jsonl'}"]
-    ended = sft(*words, "data.limit=400", "train.max_steps=20", "evaluate.limit=8", cwd=tmp_path, timeout=1800)
+    ended = sft(*words, "data.limit=400", "train.max_steps=4", "evaluate.limit=8", cwd=tmp_path, timeout=1800)
     assert ended.code == 0, ended.said
     rows = manifest(tmp_path, "prepare")["metrics"]["rows"]
     assert rows["read"] == 400 == rows["train"] + rows["held_out"] + sum(rows["dropped"].values())
