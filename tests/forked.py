@@ -87,7 +87,8 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     time.tzset()
     os.chdir(request["cwd"])
-    sys.path[0] = request["cwd"]  # as `python -m` has it
+    if not sys.flags.safe_path:
+        sys.path[0] = request["cwd"]  # as `python -m` has it
     sys.argv = ["sft_runner", *request["words"]]
     runpy.run_module("sft_runner", run_name="__main__", alter_sys=True)
 
