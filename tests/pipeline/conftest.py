@@ -11,6 +11,11 @@ from command import SMALL, sft
 from trainings import write_world
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares the small run comes first, so that one worker has it all and no other makes it again."""
+    items.sort(key=lambda item: "small" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the small run has ended; not to be written into."""
