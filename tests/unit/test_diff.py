@@ -828,12 +828,17 @@ def test_a_preset_that_changes_many_recipes_is_one_block(project: Path, capsys: 
     assert "512 → 256  (filled in: hardware=card caps" in shown
 
 
+def submodule(folder: Path) -> Path:
+    """A repository of its own with rows."""
+    folder.mkdir()
+    (folder / "c.jsonl").write_text(ROWS)
+    git(folder, "init", "-q")
+    commit(folder)
+    return folder
+
+
 def test_a_submodule_that_moved_is_not_called_unchanged(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    inner = project / "data/rows/inner"
-    inner.mkdir()
-    (inner / "c.jsonl").write_text(ROWS)
-    git(inner, "init", "-q")
-    commit(inner)
+    inner = submodule(project / "data/rows/inner")
     commit(project)
     (inner / "c.jsonl").write_text(ROWS * 2)
     commit(inner)
@@ -844,12 +849,7 @@ def test_a_submodule_that_moved_is_not_called_unchanged(project: Path, capsys: p
 
 def test_a_submodule_counts_by_what_recipes_read_of_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is changed in it and not committed there cannot be compared; where nobody reads it, it does not matter."""
-    inner = project / "data/rows/inner"
-    for folder in (inner, project / "vendor"):
-        folder.mkdir()
-        (folder / "c.jsonl").write_text(ROWS)
-        git(folder, "init", "-q")
-        commit(folder)
+    inner, _ = submodule(project / "data/rows/inner"), submodule(project / "vendor")
     commit(project)
     (project / "vendor/c.jsonl").write_text(ROWS * 2)
     code, found = diff(capsys, "HEAD")
@@ -867,11 +867,7 @@ def test_a_submodule_counts_by_what_recipes_read_of_it(project: Path, capsys: py
 
 def test_a_submodule_that_is_as_it_was_is_not_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever lies in it untracked, git is told not to look at it, or git cannot look into it."""
-    inner = project / "data/rows/inner"
-    inner.mkdir()
-    (inner / "c.jsonl").write_text(ROWS)
-    git(inner, "init", "-q")
-    commit(inner)
+    inner = submodule(project / "data/rows/inner")
     commit(project)
     (inner / "c.pyc").write_text("rubbish")
     code, found = diff(capsys, "HEAD")
