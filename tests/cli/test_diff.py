@@ -59,7 +59,7 @@ def replaced(path: Path, old: str, new: str) -> None:
 
 
 def diff(folder: Path, *words: str) -> tuple[Ended, dict[str, Any]]:
-    """The command with the code of the checkout, which changes faster than the second by which byte code is told old."""
+    """The command with the code of the checkout; byte code is told old by the second, and a test changes it faster."""
     own = {"PYTHONPATH": str(folder / "src"), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     ended = sft("diff", *words, "--json", cwd=folder, **own)
     assert ended.code in (0, 2), ended.said
