@@ -136,6 +136,7 @@ def _os_error(error: Exception) -> int | None:
 
 
 def _put(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write aside, with these rights, sync, rename, sync the folder."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as file:

@@ -99,9 +99,7 @@ class UserErrors(UserError):
     """All mistakes of one command, so that they can be mended in one go."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:
-        kinds = {error.kind for error in errors}
-        kind = kinds.pop() if len(kinds) == 1 else Mistake.WRONG_VALUE
-        super().__init__("\nerror: ".join(error.show() for error in errors), kind=kind)
+        super().__init__("\nerror: ".join(error.show() for error in errors))
         self.errors = tuple(errors)
 
 

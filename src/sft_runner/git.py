@@ -2,6 +2,8 @@
 
 import os
 
+COMMAND = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false")
+"""Takes no lock, and starts no program to watch files."""
 LOCAL = frozenset(
     (
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",

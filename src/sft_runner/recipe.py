@@ -49,10 +49,9 @@ def _state(folder: Path) -> tuple[str | None, bool]:
 
 def _git(folder: Path, *words: str) -> str | None:
     """What git says; None where it fails, is not there, or takes too long. It starts no program and takes no lock."""
-    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
     try:
         ended = subprocess.run(
-            command,
+            [*git.COMMAND, *words],
             cwd=folder,
             env=git.environment(),
             stdin=subprocess.DEVNULL,

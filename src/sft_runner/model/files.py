@@ -62,7 +62,7 @@ def locate(model: Model) -> ModelFiles:
         return ModelFiles(_checked(path.resolve(), model, False), None, True)
     if model.name.startswith((".", "/", "~")) or model.name.count("/") != 1:
         hint = "give a folder, or a hub id such as Qwen/Qwen2.5-1.5B-Instruct"
-        raise UserError(f"model.name: there is no folder '{model.name}'", hint, Mistake.MISSING_PATH, "model.name")
+        raise UserError(f"model.name: there is no folder '{model.name}'", hint, Mistake.MISSING_PATH)
     cached = hub_cache() / f"models--{model.name.replace('/', '--')}"
     pinned = model.revision if remote_code.is_commit(model.revision) else None
     commit = pinned or _reference(cached, model.revision or "main")

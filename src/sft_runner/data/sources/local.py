@@ -37,7 +37,7 @@ class LocalAddress:
         if not path.exists():
             hint = f"from elsewhere it is hf://OWNER/NAME or {git.FORM}" if "://" in self.path else _sibling(path)
             text = f"data.path: there is no file or folder {masked(shown(self.path))}"
-            raise DataError(text, hint, Mistake.MISSING_PATH, "data.path")
+            raise DataError(text, hint, Mistake.MISSING_PATH)
         return path
 
     def fetch(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sft_runner.config.schema import FORMATS, Data
+from sft_runner.data import splitting
 from sft_runner.data.sources.address import address_of
 from sft_runner.errors import DataError, MachineError, UnknownName, UserError, raise_all, suggestion
 
@@ -109,7 +110,7 @@ def _fits(sub: str, value: Any) -> bool:
     if sub == "weight":
         return number and 0 < value < math.inf
     if sub == "held_out":
-        return value == "all" or (number and value >= 0 and (value < 1 or value % 1 == 0))
+        return value == "all" or (number and 0 <= value < math.inf and splitting.mistake(value, sub) is None)
     if sub == "columns":
         return isinstance(value, Mapping)
     if sub == "format":

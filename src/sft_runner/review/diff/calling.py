@@ -10,7 +10,7 @@ from typing import IO
 from sft_runner import git
 from sft_runner.errors import UserError
 
-COMMAND = ("git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
+COMMAND = (*git.COMMAND, "-c", "core.quotePath=false")
 _QUIET = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
@@ -40,6 +40,13 @@ def begun(folder: Path, *words: str, asked: IO[bytes]) -> "subprocess.Popen[byte
 def environment() -> dict[str, str]:
     """The variables that git runs with."""
     return git.environment() | _QUIET
+
+
+def checked(command: str, ended: Ended, hint: str = "git itself says why") -> bytes:
+    """What git said. Raises `UserError` where it failed."""
+    if ended.returncode:
+        raise UserError(f"git {command}: {complaint(ended)}", hint)
+    return ended.stdout
 
 
 def complaint(ended: Ended) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sft_runner.errors import UnknownName, UserError
-from sft_runner.review.diff.calling import Ended, ask, begun, complaint, without_filters
+from sft_runner.review.diff.calling import Ended, ask, begun, checked, complaint, without_filters
 from sft_runner.review.diff.index import LINK, Blob, Index
 
 CHUNK = 1 << 20
@@ -228,9 +228,7 @@ class Repository:
 
     def _checked(self, command: str, ended: Ended) -> bytes:
         """What git said. Raises `UserError` where it failed."""
-        if ended.returncode:
-            raise UserError(f"git {command}: {complaint(ended)}", _DEPTH if self.shallow else "git itself says why")
-        return ended.stdout
+        return checked(command, ended, _DEPTH) if self.shallow else checked(command, ended)
 
     def _ask(self, *words: str) -> Ended:
         return ask(self.top, *words, more=self.variables)

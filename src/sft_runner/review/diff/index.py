@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sft_runner.errors import UserError
-from sft_runner.review.diff.calling import Ended, ask, complaint
+from sft_runner.review.diff.calling import Ended, ask, checked
 
 LINK, SUBMODULE = "120000", "160000"
 """Modes of entries that are no files."""
@@ -46,7 +45,7 @@ class Index:
     def entries(self) -> dict[str, Entry]:
         """Path from the top -> links, submodules, and files that git is told not to look at. Raises `UserError`."""
         found = {}
-        told = os.fsdecode(_must("ls-files", self._ask("ls-files", "-z", "--stage", "-v")))
+        told = os.fsdecode(checked("ls-files", self._ask("ls-files", "-z", "--stage", "-v")))
         for entry in told.split("\0")[:-1]:
             said, _, path = entry.partition("\t")
             tag, mode, oid, stage = said.split(" ")
@@ -65,7 +64,7 @@ class Index:
         files = [path for path in files if "\n" not in path and path[0] != '"']  # git would read others from these
         if files:
             asked = os.fsencode("".join(f"{path}\n" for path in files))
-            told = _must("hash-object", self._ask("hash-object", "--stdin-paths", text=asked))
+            told = checked("hash-object", self._ask("hash-object", "--stdin-paths", text=asked))
             hashes = os.fsdecode(told).split("\n")
             same = {path for path, oid in zip(files, hashes, strict=False) if oid == here[path].oid}
             here = {path: blob for path, blob in here.items() if path not in same}
@@ -91,10 +90,3 @@ class Index:
 
     def _ask(self, *words: str, text: bytes = b"") -> Ended:
         return ask(self.top, *words, more=self.variables, text=text)
-
-
-def _must(command: str, ended: Ended) -> bytes:
-    """What git said. Raises `UserError` where it failed."""
-    if ended.returncode:
-        raise UserError(f"git {command}: {complaint(ended)}", "git itself says why")
-    return ended.stdout

@@ -31,7 +31,7 @@ from sft_runner.stages import STAGES
 
 GATES = "evaluate.gates"
 """Counts for no stage, and is held all the same: who may move a gate need not be reviewed."""
-ELSEWHERE = "elsewhere/model"
+ABSENT = "elsewhere/model"
 """Stands for a folder that is not here, as a model of the hub that is not here."""
 OPEN_HASH = "open"
 """Stands for the bytes of data that is left open."""
@@ -62,7 +62,7 @@ def found(
     """
     asked = run.config.model
     if before and before.model.name == relative(asked.name) and _is_gone(asked):
-        run = replace(run, config=replace(run.config, model=replace(asked, name=ELSEWHERE)))
+        run = replace(run, config=replace(run.config, model=replace(asked, name=ABSENT)))
     run = engines.settled(run)
     config = run.config
     unknown: dict[str, str] = {}
